@@ -1,0 +1,91 @@
+"""V, the vision model: a convolutional variational auto-encoder (paper, section 2.1 and appendix A.1).
+
+A 64x64 RGB frame becomes a Gaussian over a latent of 32 numbers, and a latent becomes a frame again.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LATENT_SIZE = 32
+FRAME_SIZE = 64
+
+
+class Encoder(nn.Module):
+    """Frames (N, 3, 64, 64) in [0, 1] -> mu and logsigma, each (N, latent_size)."""
+
+    def __init__(self, channels: int = 3, latent_size: int = LATENT_SIZE):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 32, 4, stride=2)
+        self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
+        self.conv3 = nn.Conv2d(64, 128, 4, stride=2)
+        self.conv4 = nn.Conv2d(128, 256, 4, stride=2)
+        self.fc_mu = nn.Linear(2 * 2 * 256, latent_size)
+        self.fc_logsigma = nn.Linear(2 * 2 * 256, latent_size)
+
+    def features(self, frames: Tensor) -> Tensor:
+        """The 1,024 numbers under both heads; flattened as (channel, row, column)."""
+        x = F.relu(self.conv1(frames))
+        x = F.relu(self.conv2(x))
+        x = F.relu(self.conv3(x))
+        x = F.relu(self.conv4(x))
+        return x.flatten(1)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(frames)
+        return self.fc_mu(features), self.fc_logsigma(features)
+
+
+class Decoder(nn.Module):
+    """Latents (N, latent_size) -> frames (N, 3, 64, 64) in [0, 1]."""
+
+    def __init__(self, channels: int = 3, latent_size: int = LATENT_SIZE):
+        super().__init__()
+        self.fc1 = nn.Linear(latent_size, 1024)
+        self.deconv1 = nn.ConvTranspose2d(1024, 128, 5, stride=2)
+        self.deconv2 = nn.ConvTranspose2d(128, 64, 5, stride=2)
+        self.deconv3 = nn.ConvTranspose2d(64, 32, 6, stride=2)
+        self.deconv4 = nn.ConvTranspose2d(32, channels, 6, stride=2)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = F.relu(self.fc1(latents))
+        # deconv1 sees a 1x1 image, where a transposed convolution is a matrix product; the convolution
+        # library does not notice, and would spend half of a training step there.
+        weight = self.deconv1.weight
+        x = (x @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+        x = F.relu(x + self.deconv1.bias[:, None, None])
+        x = F.relu(self.deconv2(x))
+        x = F.relu(self.deconv3(x))
+        return torch.sigmoid(self.deconv4(x))
+
+
+class VAE(nn.Module):
+    """Encoder and decoder; `forward` draws the latent with the reparametrisation trick."""
+
+    def __init__(self, channels: int = 3, latent_size: int = LATENT_SIZE):
+        super().__init__()
+        self.encoder = Encoder(channels, latent_size)
+        self.decoder = Decoder(channels, latent_size)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames (N, 3, 64, 64) in [0, 1] -> their reconstruction, mu and logsigma."""
+        mu, logsigma = self.encoder(frames)
+        return self.decoder(sample_latent(mu, logsigma)), mu, logsigma
+
+
+def sample_latent(mu: Tensor, logsigma: Tensor) -> Tensor:
+    """Draw z ~ N(mu, exp(logsigma)^2), differentiable in both; any shape."""
+    return mu + logsigma.exp() * torch.randn_like(mu)
+
+
+def vae_loss(reconstruction: Tensor, frames: Tensor, mu: Tensor, logsigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Both terms of the loss, each a mean over the batch: squared error summed over a frame's pixels, and
+    the Kullback-Leibler divergence of N(mu, sigma) from N(0, 1) summed over the latent (nats).
+
+    Computed in float32 whatever the inputs are, because 12,288 squares do not fit in half a precision.
+    """
+    batch = frames.shape[0]
+    squared_error = F.mse_loss(reconstruction.float(), frames.float(), reduction="sum") / batch
+    mu, logsigma = mu.float(), logsigma.float()
+    divergence = 0.5 * (mu.square() + (2 * logsigma).exp() - 2 * logsigma - 1).sum() / batch
+    return squared_error, divergence

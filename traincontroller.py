@@ -1,0 +1,179 @@
+"""Train C, the controller, with CMA-ES in the environment (paper, section 2.3 and appendix A.4).
+
+    python traincontroller.py --logdir exp_dir --display
+
+Needs exp_dir/vae/best.tar and exp_dir/mdrnn/best.tar. Writes exp_dir/ctrl/best.tar, the best distribution mean so far
+on the selection tracks, and exp_dir/ctrl/checkpoint.tar, from which the same command continues. The workers' logs are
+in exp_dir/tmp.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from models.driver import CONTROLLER_SIZE, unflatten_controller
+from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.commandline import (
+    UserError,
+    add_device_argument,
+    natural_int,
+    pick_device,
+    population_size,
+    positive_float,
+    positive_int,
+    run_script,
+    script_parser,
+)
+from utils.curves import draw_controller_curve
+from utils.evolution import Evolution
+from utils.logs import open_writer
+from utils.rollouts import Episode, Outcome, rollout_pool
+from utils.tracks import evolution_tracks, selection_tracks
+from utils.workers import WorkerPool, cores
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser(__doc__)
+    option = parser.add_argument
+    option("--logdir", type=Path, required=True, help="run folder with V and M; C is written there")
+    option("--n-samples", type=positive_int, default=4, help="tracks that every candidate of a generation drives")
+    option("--pop-size", type=population_size, default=32, help="candidates in a generation")
+    option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
+    option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
+    option("--sigma", type=positive_float, default=0.1, help="initial step size of CMA-ES")
+    option(
+        "--patience",
+        type=natural_int,
+        default=100,
+        help="end a training episode after so many steps without a new tile; 0: never",
+    )
+    option("--eval-every", type=positive_int, default=10, help="generations between two scorings of the mean")
+    option("--eval-episodes", type=positive_int, default=32, help="selection tracks that the mean is scored on")
+    option("--env", choices=["fast", "gymnasium"], default="fast", help="drawing of the environment")
+    option("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
+    option("--seed", type=natural_int, default=0, help="seed of the search and of its tracks")
+    option("--display", action="store_true", help="show a progress bar for every generation")
+    option("--noreload", action="store_true", help="start over instead of continuing")
+    option("--float32", action="store_true", help="never compute in half precision")
+    add_device_argument(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    folder = args.logdir / "ctrl"
+    evolution = Evolution(CONTROLLER_SIZE, args.pop_size, args.sigma, args.seed)
+    history: list[dict[str, float]] = []  # one row a generation
+    best = -float("inf")
+    if not args.noreload and (folder / "checkpoint.tar").exists():
+        history, best = resume(folder / "checkpoint.tar", evolution)
+        print(f"continuing after generation {evolution.generation} (best mean so far {best:.1f})")
+
+    device = pick_device(args.device)
+    episodes = args.pop_size * args.n_samples
+    with (
+        rollout_pool(args.logdir, args.env, device, args.max_workers, episodes, args.float32) as pool,
+        open_writer(folder, done=evolution.generation) as writer,
+    ):
+        while not (finished := reason_to_stop(args, evolution.generation, history)):
+            start = time.monotonic()
+            generation = evolution.generation + 1
+            candidates = evolution.ask()
+            tracks = evolution_tracks(args.seed, generation, args.n_samples)
+            returns, lengths = drive(
+                pool,
+                [Episode(candidate, track, args.patience or None) for candidate in candidates for track in tracks],
+                f"generation {generation}" if args.display else None,
+            )
+            fitness = returns.reshape(args.pop_size, args.n_samples).mean(axis=1)
+            evolution.tell(fitness)
+            row = {
+                "generation": generation,
+                "episodes": (history[-1]["episodes"] if history else 0) + episodes,
+                "return/population": fitness.mean(),
+                "return/best": fitness.max(),
+                "return/worst": fitness.min(),
+                "return/spread": fitness.std(),
+                "length/mean": lengths.mean(),
+                "sigma": evolution.sigma,
+            }
+            summary = f"generation {generation}: population {fitness.mean():.1f} +- {fitness.std():.1f}"
+
+            if generation % args.eval_every == 0 or generation == args.generations:
+                returns, lengths = drive(
+                    pool,
+                    [Episode(evolution.mean, track) for track in selection_tracks(args.eval_episodes)],
+                    f"scoring the mean of generation {generation}" if args.display else None,
+                )
+                row["return/mean"] = returns.mean()
+                row["length/evaluation"] = lengths.mean()
+                error = returns.std() / len(returns) ** 0.5
+                summary += f", mean of the distribution {returns.mean():.1f} +- {error:.1f} (standard error)"
+
+            row["seconds"] = (history[-1]["seconds"] if history else 0) + time.monotonic() - start
+            history.append({tag: float(value) for tag, value in row.items()})
+            for tag, value in history[-1].items():
+                if tag != "generation":
+                    writer.add_scalar(tag, value, generation)
+            tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
+            best = save(folder, evolution, history, best)
+            if "return/mean" in row:
+                draw_controller_curve(history, folder / "curve.png")
+    print(f"{finished}; best mean on the selection tracks: {best:.1f} ({folder / 'best.tar'})")
+
+
+def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths of the episodes, in their order; with a title, under a progress bar."""
+    outcomes: list[Outcome | None] = [None] * len(episodes)
+    results = pool.run(episodes)
+    for number, outcome in tqdm(results, title, len(episodes), leave=False, disable=title is None, unit="episode"):
+        outcomes[number] = outcome
+    returns, lengths = np.array(outcomes).T
+    return returns, lengths
+
+
+def reason_to_stop(args: argparse.Namespace, generation: int, history: list[dict[str, float]]) -> str | None:
+    """Why there is no further generation to do, or None."""
+    score = history[-1].get("return/mean", -float("inf")) if history else -float("inf")
+    if score >= args.target_return:
+        return f"target reached in generation {generation}"
+    if args.generations is not None and generation >= args.generations:
+        return f"{generation} generations done"
+    return None
+
+
+def save(folder: Path, evolution: Evolution, history: list[dict[str, float]], best: float) -> float:
+    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever; returns the best score."""
+    score = history[-1].get("return/mean")
+    improved = score is not None and score > best
+    best = score if improved else best
+    state = {
+        "state_dict": unflatten_controller(evolution.mean).state_dict(),
+        "epoch": evolution.generation,
+        "reward": best,
+        "evolution": evolution.state_dict(),
+        "history": history,
+    }
+    # best.tar first: if the run dies between the two, the generation is done again and best.tar written again.
+    if improved or not (folder / "best.tar").exists():
+        save_checkpoint(folder / "best.tar", state)
+    save_checkpoint(folder / "checkpoint.tar", state)
+    return best
+
+
+def resume(path: Path, evolution: Evolution) -> tuple[list[dict[str, float]], float]:
+    """Continue the search saved in `path`; returns its history and best score. Raises UserError if that cannot be."""
+    remedy = "use the settings it was started with, or add --noreload to start over"
+    state = load_checkpoint(path, remedy)
+    try:
+        evolution.load_state_dict(state["evolution"])
+        return state["history"], float(state["reward"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be resumed from ({error}); {remedy}") from None
+
+
+if __name__ == "__main__":
+    run_script(main)

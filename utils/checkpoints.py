@@ -1,0 +1,117 @@
+"""Checkpoint files: written whole or not at all, and read without running any code that they carry."""
+
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.controller import Controller
+from models.mdrnn import MDRNN
+from models.vae import VAE
+from utils.commandline import UserError
+
+# The 2018 implementation stores a controller's reward as a NumPy scalar, and these names rebuild one. They make
+# numbers and nothing else. NumPy 1 wrote `numpy.core`, NumPy 2 writes `numpy._core`: one function, two names.
+_SCALAR = np._core.multiarray.scalar
+_NUMPY_SCALAR = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.float32)),
+]
+
+
+def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
+    """Have `write(file)` fill a temporary file beside `path`, then put it in place of `path`.
+
+    A reader, a crash or a full disk never meets half a file: the old one stays until the new one is on disk.
+    Raises UserError if the file cannot be written; nothing is left behind then.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        # torch.save reports a failed write as a RuntimeError.
+        if isinstance(error, OSError | RuntimeError):
+            raise UserError(f"{path}: cannot be written ({error}); free some space or choose another folder") from error
+        raise
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint. Raises UserError if it cannot be written; the old file is kept then."""
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a checkpoint, zip or older format, onto the CPU; no code in it is run.
+
+    Raises UserError, ending in `remedy`, if the file is missing, damaged, or holds anything but plain data.
+    """
+    try:
+        with torch.serialization.safe_globals(_NUMPY_SCALAR):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {remedy}") from None
+    except pickle.UnpicklingError:
+        raise UserError(f"{path}: not a checkpoint of plain numbers, so it was not loaded; {remedy}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: damaged checkpoint ({_first_line(error)}); {remedy}") from None
+    if not isinstance(state, dict) or "state_dict" not in state:
+        raise UserError(f"{path}: not a checkpoint (no 'state_dict' in it); {remedy}")
+    return state
+
+
+def load_weights(model: nn.Module, path: Path, remedy: str) -> dict[str, Any]:
+    """Load a checkpoint's weights into `model` and return the whole checkpoint.
+
+    Raises UserError if the file cannot be read or its weights do not fit.
+    """
+    state = load_checkpoint(path, remedy)
+    try:
+        model.load_state_dict(state["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its weights do not fit the model ({_first_line(error)}); {remedy}") from None
+    return state
+
+
+def load_vae(logdir: Path) -> VAE:
+    """The best V of a run folder, on the CPU. Raises UserError if there is none."""
+    vae = VAE()
+    load_weights(vae, logdir / "vae" / "best.tar", f"train V first: python trainvae.py --logdir {logdir}")
+    return vae
+
+
+def load_mdrnn(logdir: Path) -> MDRNN:
+    """The best M of a run folder, on the CPU. Raises UserError if there is none."""
+    mdrnn = MDRNN()
+    load_weights(mdrnn, logdir / "mdrnn" / "best.tar", f"train M first: python trainmdrnn.py --logdir {logdir}")
+    return mdrnn
+
+
+def load_controller(logdir: Path) -> Controller:
+    """The best C of a run folder, on the CPU. Raises UserError if there is none."""
+    controller = Controller()
+    remedy = f"train C first: python traincontroller.py --logdir {logdir}"
+    load_weights(controller, logdir / "ctrl" / "best.tar", remedy)
+    return controller
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) if lines else type(error).__name__

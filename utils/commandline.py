@@ -1,0 +1,97 @@
+"""What the command lines of all scripts share: argument types, the choice of a device, and how a run ends."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+
+import torch
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: its message is one line that names the file and the mending command."""
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main function and leave with the contract's status: 0 done, 1 failed, 130 interrupted.
+
+    (2, wrong use, is argparse's own.) A UserError becomes one line on stderr; SIGTERM ends a run as Ctrl-C does.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_fail(str(error), status=1))
+    except OSError as error:
+        sys.exit(_fail(f"{error.filename or 'file system'}: {error.strerror or error}", status=1))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; run the same command again to continue", status=130))
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"\n{'error: ' if status == 1 else ''}{message}", file=sys.stderr)
+    return status
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer of at least 1."""
+    return _integer(text, least=1)
+
+
+def natural_int(text: str) -> int:
+    """argparse type: an integer of at least 0."""
+    return _integer(text, least=0)
+
+
+def population_size(text: str) -> int:
+    """argparse type: an integer of at least 2, because evolution compares candidates."""
+    return _integer(text, least=2)
+
+
+def positive_float(text: str) -> float:
+    """argparse type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+    return value
+
+
+def script_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows the script's docstring as written and every option's default."""
+
+    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    return argparse.ArgumentParser(description=description, formatter_class=Formatter)
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where the models run; auto: a GPU if any"
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for --device {auto,cpu,cuda}. Raises UserError for cuda where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but PyTorch sees no GPU here: use --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

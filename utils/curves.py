@@ -1,0 +1,49 @@
+"""Learning curves as pictures, for those who would rather look than read."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # draws into files; needs no display
+import matplotlib.pyplot as plt  # noqa: E402
+
+
+def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
+    """Returns over episodes: the population's spread, its mean, and the scores of the distribution's mean.
+
+    history: one row a generation, as traincontroller.py keeps it.
+    """
+    episodes = [row["episodes"] for row in history]
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.fill_between(
+        episodes,
+        [row["return/worst"] for row in history],
+        [row["return/best"] for row in history],
+        alpha=0.2,
+        label="population, worst to best",
+    )
+    axes.plot(episodes, [row["return/population"] for row in history], label="population mean")
+    scored = [row for row in history if "return/mean" in row]
+    axes.plot(
+        [row["episodes"] for row in scored],
+        [row["return/mean"] for row in scored],
+        marker="o",
+        label="distribution mean on the selection tracks",
+    )
+    axes.set(xlabel="episodes", ylabel="return", title="C: evolution in the environment")
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_loss_curve(history: list[dict[str, float]], path: Path, title: str) -> None:
+    """Training and test loss over epochs. history: one row an epoch with "loss/train" and "loss/test"."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for tag in ("loss/train", "loss/test"):
+        axes.plot(range(1, len(history) + 1), [row[tag] for row in history], marker=".", label=tag)
+    axes.set(xlabel="epoch", ylabel="loss", title=title)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,17 @@
+"""TensorBoard event files of one stage."""
+
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+
+def open_writer(folder: Path, done: int) -> SummaryWriter:
+    """A writer for a stage's folder whose steps go on after `done`.
+
+    Steps that an interrupted run logged beyond its last checkpoint are purged, so that no curve doubles back;
+    with `done` 0 the stage starts over and its old event files are removed.
+    """
+    if done == 0:
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+    return SummaryWriter(str(folder), purge_step=done + 1, flush_secs=10)

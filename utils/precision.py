@@ -1,0 +1,18 @@
+"""Half precision where the processor gains from it."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where matrix products in it are faster than in float32 (GPUs, processors with AMX or
+    AVX512-BF16), float32 elsewhere."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """Run matrix products and convolutions in `dtype`; with float32, change nothing."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

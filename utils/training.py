@@ -1,0 +1,92 @@
+"""What the training of V and of M share: random numbers by epoch, early stopping, saving and resuming."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from utils.checkpoints import load_weights, save_checkpoint
+from utils.commandline import UserError
+
+
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Seed PyTorch for one epoch. Random numbers depend on seed and epoch alone, so a run that was stopped
+    and resumed draws the same ones as a run that was not, and there is no generator state to keep."""
+    torch.manual_seed(seed * 1_000_003 + epoch)
+
+
+@dataclass
+class EarlyStopping:
+    """Says when the test loss has not improved for `patience` epochs."""
+
+    patience: int
+    best: float = float("inf")
+    num_bad_epochs: int = 0
+
+    def step(self, loss: float) -> bool:
+        """Take an epoch's test loss; returns whether it is the best so far."""
+        improved = loss < self.best
+        self.best = min(loss, self.best)
+        self.num_bad_epochs = 0 if improved else self.num_bad_epochs + 1
+        return improved
+
+    @property
+    def stop(self) -> bool:
+        return self.num_bad_epochs >= self.patience
+
+    def state_dict(self) -> dict[str, float]:
+        return {"best": self.best, "num_bad_epochs": self.num_bad_epochs}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.best = float(state["best"])
+        self.num_bad_epochs = int(state["num_bad_epochs"])
+
+
+@dataclass
+class TrainingRun:
+    """One stage's training: what is saved after every epoch and restored by `resume`."""
+
+    folder: Path  # exp_dir/vae or exp_dir/mdrnn
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: ReduceLROnPlateau
+    stopping: EarlyStopping
+    epoch: int = field(default=0, init=False)  # epochs done
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint.tar; False if there is none. Raises UserError if it is damaged."""
+        path = self.folder / "checkpoint.tar"
+        if not path.exists():
+            return False
+        remedy = "add --noreload to start over"
+        state = load_weights(self.model, path, remedy)
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.stopping.load_state_dict(state["earlystopping"])
+            self.epoch = int(state["epoch"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
+        return True
+
+    def finish_epoch(self, loss: float) -> None:
+        """Count an epoch with this test loss: adapt the learning rate, write checkpoint.tar, and best.tar if it
+        is the best so far."""
+        self.epoch += 1
+        self.scheduler.step(loss)
+        improved = self.stopping.step(loss)
+        state = {
+            "state_dict": self.model.state_dict(),
+            "epoch": self.epoch,
+            "precision": loss,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "earlystopping": self.stopping.state_dict(),
+        }
+        # best.tar first: if the run dies between the two, the epoch is done again and best.tar written again.
+        if improved:
+            save_checkpoint(self.folder / "best.tar", state)
+        save_checkpoint(self.folder / "checkpoint.tar", state)

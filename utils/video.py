@@ -1,0 +1,58 @@
+"""Watching one episode: as pictures in a file or in a window."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import torch
+
+from envs import make_env
+from models.driver import Driver
+from models.mdrnn import HIDDEN_SIZE
+from utils.commandline import UserError
+from utils.rollouts import BATCH_MULTIPLE
+
+VIDEO_FORMATS = (".gif", ".mp4")
+FRAMES_PER_SECOND = 50  # CarRacing's
+GIF_STRIDE = 4  # a GIF keeps every fourth frame at half the size: a lap in some megabytes
+
+
+def watch_episode(
+    driver: Driver, controller: np.ndarray, env_kind: str, track: int, render_mode: str
+) -> Iterator[tuple[np.ndarray | None, float]]:
+    """Drive one episode; after every step yields the rendered frame (400, 600, 3), or None in render mode "human",
+    and the return so far. The car drives as it does among others in utils.rollouts."""
+    environment = make_env(env_kind, render_mode=render_mode)
+    try:
+        observation, _ = environment.reset(seed=track)
+        frames = torch.zeros(BATCH_MULTIPLE, *observation.shape, dtype=torch.uint8)
+        controllers = torch.from_numpy(controller).expand(BATCH_MULTIPLE, -1).to(driver.device)
+        hidden = torch.zeros(BATCH_MULTIPLE, HIDDEN_SIZE, device=driver.device)
+        memory = torch.zeros_like(hidden)
+        total_return, done = 0.0, False
+        while not done:
+            frames[0] = torch.from_numpy(observation)
+            action = driver.step(frames, controllers, hidden, memory)[0].cpu().numpy()
+            observation, reward, terminated, truncated, _ = environment.step(action)
+            total_return += float(reward)
+            done = terminated or truncated
+            yield environment.render(), total_return
+    finally:
+        environment.close()
+
+
+def write_video(path: Path, frames: list[np.ndarray]) -> None:
+    """Write frames (400, 600, 3) as a .gif (fewer and smaller frames, endless) or .mp4 (all of them).
+
+    Raises UserError if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".gif":
+            small = [frame[::2, ::2] for frame in frames[::GIF_STRIDE]]
+            imageio.imwrite(path, small, duration=1000 * GIF_STRIDE / FRAMES_PER_SECOND, loop=0)
+        else:
+            imageio.imwrite(path, np.stack(frames), fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=8)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error

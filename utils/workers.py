@@ -1,0 +1,191 @@
+"""A pool of worker processes that outlives the death of its workers.
+
+The pool hands out numbered jobs and yields their results. When a worker dies, whatever the reason, the console says
+so, its jobs go to others and a new worker takes its place; a job that goes down with three workers ends the run.
+Workers end with their parent, however it ends.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from utils.commandline import UserError
+
+DEATHS_PER_JOB = 3
+LOG_LINES_SHOWN = 8
+
+
+class Runner(Protocol):
+    """Does jobs inside a worker, as many at a time as it likes."""
+
+    busy: bool  # whether `advance` has anything to do
+
+    def submit(self, number: int, job: Any) -> None:
+        """Take a job."""
+
+    def advance(self) -> list[tuple[int, Any]]:
+        """Do some work, for seconds at most; return the jobs it finished as (number, result)."""
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class _Worker:
+    process: multiprocessing.process.BaseProcess
+    connection: Connection
+    log: Path
+    jobs: dict[int, Any] = field(default_factory=dict)  # handed out and not yet finished
+
+
+class WorkerPool:
+    """Processes that do jobs.
+
+    make_runner: importable function that makes a worker's Runner inside its process.
+    arguments: its arguments, one tuple for every worker.
+    capacity: how many jobs a worker holds at a time.
+    log_dir: each worker's output goes to worker_<i>.log there.
+    """
+
+    def __init__(
+        self, make_runner: Callable[..., Runner], arguments: list[tuple], capacity: int, log_dir: Path
+    ) -> None:
+        self._make_runner = make_runner
+        self._arguments = arguments
+        self._capacity = capacity
+        self._log_dir = log_dir
+        log_dir.mkdir(parents=True, exist_ok=True)
+        for index in range(len(arguments)):
+            (log_dir / f"worker_{index}.log").write_bytes(b"")
+        self._workers = [self._start(index) for index in range(len(arguments))]
+
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+
+    def run(self, jobs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Do all jobs; yield (position in `jobs`, result) as each is finished.
+
+        Raises UserError, with the last lines of the worker's log, if a job goes down with three workers.
+        """
+        waiting = deque(enumerate(jobs))
+        deaths: dict[int, int] = {}
+        while True:
+            self._hand_out(waiting)
+            if not any(worker.jobs for worker in self._workers):
+                return
+            for connection in wait([worker.connection for worker in self._workers]):
+                index = next(i for i, worker in enumerate(self._workers) if worker.connection is connection)
+                worker = self._workers[index]
+                try:
+                    number, result = connection.recv()
+                except (EOFError, OSError):
+                    waiting.extendleft(reversed(worker.jobs.items()))
+                    self._replace(index, deaths)
+                else:
+                    del worker.jobs[number]
+                    yield number, result
+
+    def _hand_out(self, waiting: deque) -> None:
+        """Give waiting jobs to the workers in turn, one each round, so that all get the same share."""
+        while waiting and (free := [w for w in self._workers if len(w.jobs) < self._capacity]):
+            for worker in free:
+                if not waiting:
+                    break
+                number, job = waiting.popleft()
+                worker.jobs[number] = job
+                # If it is dead, `run` will read the end of its connection and take the job back.
+                with contextlib.suppress(OSError):
+                    worker.connection.send((number, job))
+
+    def _start(self, index: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        connection, theirs = context.Pipe()
+        log = self._log_dir / f"worker_{index}.log"
+        process = context.Process(
+            target=_work,
+            args=(theirs, log, self._make_runner, self._arguments[index]),
+            name=f"worker {index}",
+            daemon=True,
+        )
+        # Ctrl-C reaches the whole process group, but it is the parent that ends the workers. A process that is
+        # started while the signal is ignored goes on ignoring it, from its first instruction.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        theirs.close()
+        return _Worker(process, connection, log)
+
+    def _replace(self, index: int, deaths: dict[int, int]) -> None:
+        worker = self._workers[index]
+        worker.process.join()
+        worker.connection.close()
+        reason = _describe_exit(worker.process.exitcode)
+        last_lines = worker.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        for number in worker.jobs:
+            deaths[number] = deaths.get(number, 0) + 1
+            if deaths[number] >= DEATHS_PER_JOB:
+                lines = "".join(f"\n    {line}" for line in last_lines)
+                raise UserError(
+                    f"worker {index} died ({reason}), the third to die with the same job; "
+                    f"its log is {worker.log} and ends:{lines or ' (empty)'}"
+                )
+        last_line = f": {last_lines[-1]}" if last_lines else ""
+        tqdm.write(
+            f"worker {index} died ({reason}{last_line}); its {len(worker.jobs)} jobs are handed out again "
+            f"and a new worker takes its place (log: {worker.log})",
+            file=sys.stderr,
+        )
+        self._workers[index] = self._start(index)
+
+
+def _describe_exit(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"{name}, out of memory?" if name == "SIGKILL" else name
+    return f"exit status {exitcode}"
+
+
+def _work(connection: Connection, log: Path, make_runner: Callable[..., Runner], arguments: tuple) -> None:
+    """A worker's life: take jobs, advance them, send results, until the parent hangs up."""
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    runner = make_runner(*arguments)
+    try:
+        while True:
+            while not runner.busy or connection.poll():
+                runner.submit(*connection.recv())
+            for number, result in runner.advance():
+                connection.send((number, result))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent has closed the pool or is gone
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
