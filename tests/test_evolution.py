@@ -1,0 +1,44 @@
+"""The search resumes exactly, and finds what it searches."""
+
+import numpy as np
+import pytest
+
+from utils.evolution import Evolution
+
+
+def fitness(candidates: np.ndarray) -> np.ndarray:
+    return -np.square(candidates - 0.3).sum(axis=1)
+
+
+def evolve(evolution: Evolution, generations: int) -> Evolution:
+    for _ in range(generations):
+        evolution.tell(fitness(evolution.ask()))
+    return evolution
+
+
+@pytest.mark.parametrize("population", [4, 33])
+def test_resuming_equals_not_stopping(population):
+    straight = evolve(Evolution(50, population, 0.1, seed=3), 40)
+    stopped = evolve(Evolution(50, population, 0.1, seed=3), 17)
+    resumed = Evolution(50, population, 0.1, seed=3)
+    resumed.load_state_dict(stopped.state_dict())
+    assert resumed.generation == 17
+    evolve(resumed, 23)
+    np.testing.assert_array_equal(resumed.mean, straight.mean)
+    assert resumed.sigma == straight.sigma
+    np.testing.assert_array_equal(resumed.ask(), straight.ask())
+
+
+def test_it_climbs():
+    evolution = Evolution(50, 16, 0.1, seed=0)
+    before = fitness(evolution.mean[None])[0]
+    evolve(evolution, 150)
+    assert fitness(evolution.mean[None])[0] > 0.05 * before
+
+
+@pytest.mark.parametrize("other", [{"population": 12}, {"sigma": 0.2}, {"seed": 1}])
+def test_other_settings_are_refused(other):
+    settings = {"population": 8, "sigma": 0.1, "seed": 0}
+    state = evolve(Evolution(20, **settings), 5).state_dict()
+    with pytest.raises(ValueError, match="."):
+        Evolution(20, **{**settings, **other}).load_state_dict(state)
