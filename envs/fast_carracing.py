@@ -1,4 +1,4 @@
-"""CarRacing with Gymnasium's physics and a renderer of its own for the 64x64 frames."""
+"""CarRacing with Gymnasium's physics, tracks and rewards, and a renderer of its own for the 64x64 frames."""
 
 import functools
 
@@ -10,111 +10,101 @@ from gymnasium.envs.box2d.car_racing import WINDOW_H
 from envs import raster
 from envs.carracing import TimeLimitedCarRacing, shrink
 
-LOWEST_SCORE, HIGHEST_SCORE = -100, 1000
-SCORE_SURFACE = (125, 100)  # the panel left of the indicators: 12x12 cells of Gymnasium's frame, 8x8 pixels of ours
+# The part of Gymnasium's drawing that shows the score, left of the indicators: 12x12 of its 96x96 cells.
+SCORE_SURFACE = (125, 100)
 
 
-def shrink_surface(surface: pygame.Surface, width: int, height: int) -> np.ndarray:
-    """Shrinks a surface as Gymnasium shrinks its drawing; returns (height, width, 3) uint8."""
-    return pygame.surfarray.array3d(pygame.transform.smoothscale(surface, (width, height))).swapaxes(0, 1)
+def smooth_scale(surface: pygame.Surface) -> np.ndarray:
+    """Shrinks a surface of SCORE_SURFACE as Gymnasium shrinks its whole drawing; returns (12, 12, 3) uint8."""
+    return pygame.surfarray.array3d(pygame.transform.smoothscale(surface, (12, 12))).swapaxes(0, 1)
 
 
 @functools.cache
 def score_images() -> np.ndarray:
-    """All scores as Gymnasium writes them, (HIGHEST - LOWEST + 2, 8, 8) uint8 grey levels.
+    """Draws every score as Gymnasium writes it.
 
-    The score s is at s - LOWEST_SCORE, "-000" (a reward just below zero) is the last one.
+    Returns:
+        (N, 8, 8) uint8 grey levels: the scores from raster.LOWEST_SCORE to raster.HIGHEST_SCORE, then "-000", which is
+        how a score just below zero is written.
     """
     pygame.font.init()
     font = pygame.font.Font(pygame.font.get_default_font(), 42)
     surface = pygame.Surface(SCORE_SURFACE)
+    centre = (60, WINDOW_H - WINDOW_H * 2.5 / 40.0 - (WINDOW_H - SCORE_SURFACE[1]))
     images = []
-    for score in [*range(LOWEST_SCORE, HIGHEST_SCORE + 1), -0.0]:
-        surface.fill(0)
+    for score in [*range(raster.LOWEST_SCORE, raster.HIGHEST_SCORE + 1), -0.0]:
         text = font.render(f"{score:04.0f}", True, (255, 255, 255), (0, 0, 0))
-        panel_top = WINDOW_H - SCORE_SURFACE[1]
-        surface.blit(text, text.get_rect(center=(60, WINDOW_H - WINDOW_H * 2.5 / 40.0 - panel_top)))
-        images.append(shrink(shrink_surface(surface, 12, 12))[:, :, 0])
+        surface.fill(0)
+        surface.blit(text, text.get_rect(center=centre))
+        images.append(shrink(smooth_scale(surface))[:, :, 0])
     return np.array(images)
 
 
-def pack_palette(colours: np.ndarray) -> np.ndarray:
-    """Packs colours for raster.average.
-
-    Args:
-        colours: (PALETTE_SIZE, 3), grey levels in [0, 255].
-
-    Returns:
-        (PALETTE_SIZE,) int64: red, green, blue in 21 bits each, 1/16 grey level a unit.
-    """
-    surface = pygame.Surface((125, 100))
-    packed = []
-    for colour in colours:
-        surface.fill([int(c) for c in colour])
-        levels = [round(c * raster.LEVEL) for c in shrink_surface(surface, 12, 12)[0, 0]]
-        packed.append(sum(level << (raster.CHANNEL_BITS * i) for i, level in enumerate(levels)))
-    return np.array(packed, np.int64)
+@functools.cache
+def displayed_levels() -> np.ndarray:
+    """Returns (256,) uint8: what pygame's smoothscale, which truncates, makes of an area of each grey level."""
+    surface = pygame.Surface(SCORE_SURFACE)
+    levels = []
+    for level in range(256):
+        surface.fill((level, level, level))
+        levels.append(smooth_scale(surface)[0, 0, 0])
+    return np.array(levels)
 
 
 class FastCarRacing(TimeLimitedCarRacing):
-    """Gymnasium's CarRacing, bit for bit, with only the drawing of the observation replaced."""
+    """Gymnasium's CarRacing with only the drawing of the observation replaced.
+
+    Rewards, ends and tracks are equal to Gymnasium's bit for bit for the same seed and actions.
+    Frames differ from GymnasiumCarRacing's by less than a grey level on average. Each is a new array.
+    The render modes "rgb_array" and "human" draw with Gymnasium's code.
+    """
 
     def _create_track(self) -> bool:
         if not super()._create_track():
             return False
-        # tile colours
+        self._prepare_drawing()
+        return True
+
+    def _prepare_drawing(self) -> None:
+        """Puts what draw_frame needs of a new track into arrays."""
+        # The contact listener recolours visited tiles in place: as rows of one array, draw_frame sees it at no cost.
         self._tile_colours = np.array([tile.color for tile in self.road], np.float64)
-        quads, codes, tiles = [], [], []
-        tile_index = -1
-        road_poly = []
+        road_poly, quads, tile_of_quad = [], [], []
+        tiles = enumerate(zip(self.road, self._tile_colours, strict=True))
         for quad, colour in self.road_poly:
             quads.append(quad)
             if isinstance(colour, tuple):
-                codes.append(raster.WHITE if colour[1] else raster.KERB_RED)
-                tiles.append(-1)
+                tile_of_quad.append(raster.WHITE_KERB if colour == (255, 255, 255) else raster.RED_KERB)
             else:
-                tile_index += 1
-                tiles.append(tile_index)
-                codes.append(raster.ROAD_0 + tile_index % 3)
-                colour = self.road[tile_index].color = self._tile_colours[tile_index]
+                number, (tile, colour) = next(tiles)
+                tile.color = colour
+                tile_of_quad.append(number)
             road_poly.append((quad, colour))
         self.road_poly = road_poly
         self._quads = np.array(quads)
-        self._codes = np.array(codes)
-        self._tiles = np.array(tiles)
-        road = self.road_color
-        self._palette = pack_palette(
-            np.array(
-                [
-                    (0, 0, 0), self.bg_color, self.grass_color, road, road + 2.55, road + 5.1,
-                    (255, 255, 255), (255, 0, 0), WHEEL_WHITE, (204, 0, 0),
-                    (0, 0, 255), (51, 0, 255), (0, 255, 0), (255, 0, 0),
-                ]
-            )
-        )  # fmt: skip
+        self._tile_of_quad = np.array(tile_of_quad)
+
+        shades = [self.road_color + 0.01 * i * 255 for i in range(3)]
+        colours = [
+            (0, 0, 0), self.bg_color, self.grass_color, *shades, WHEEL_WHITE, (204, 0, 0),
+            (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (51, 0, 255),
+        ]  # fmt: skip
+        self._pair_sums = raster.pack_palette(displayed_levels()[np.array(colours, np.int64)])
+        self._state = np.empty(raster.STATE_SIZE)
         self._score_images = score_images()
-        return True
 
     def _render(self, mode: str):
         if mode != "state_pixels":
             return super()._render(mode)
         hull = self.car.hull
-        x, y = hull.position
-        w = self.car.wheels
-        state = np.array(
-            [
-                x, y, hull.angle, self.t, hull.linearVelocity.length, hull.angularVelocity, self.reward,
-                self.road_color[0],
-                w[0].joint.angle, w[1].joint.angle, w[2].joint.angle, w[3].joint.angle,
-                w[0].phase, w[1].phase, w[2].phase, w[3].phase,
-                w[0].omega, w[1].omega, w[2].omega, w[3].omega,
-            ],
-            np.float64,
+        position = hull.position
+        w0, w1, w2, w3 = self.car.wheels
+        self._state[:] = (
+            position.x, position.y, hull.angle, hull.linearVelocity.length, hull.angularVelocity, self.t, self.reward,
+            w0.joint.angle, w1.joint.angle, w2.joint.angle, w3.joint.angle,
+            w0.phase, w1.phase, w2.phase, w3.phase,
+            w0.omega, w1.omega, w2.omega, w3.omega,
         )  # fmt: skip
-        score = min(max(round(self.reward), LOWEST_SCORE), HIGHEST_SCORE) - LOWEST_SCORE
-        if score == -LOWEST_SCORE and self.reward < 0:
-            score = -1
-        image = self._score_images[score][:, :, None]
         return raster.draw_frame(
-            state, self._quads, self._codes, self._tiles, self._tile_colours, self._palette, image
+            self._state, self._quads, self._tile_of_quad, self._tile_colours, self._pair_sums, self._score_images
         )

@@ -23,6 +23,8 @@ from gymnasium.envs.box2d.car_racing import (
     SCALE,
     STATE_H,
     STATE_W,
+    TRACK_DETAIL_STEP,
+    TRACK_WIDTH,
     WINDOW_H,
     WINDOW_W,
     ZOOM,
@@ -41,16 +43,25 @@ PANEL_TOP = CANVAS_H * 7 // 8
 FRAME_PANEL_TOP = FRAME_SIZE * 7 // 8
 
 # Palette indices.
-(
-    BLACK, BACKGROUND, GRASS, ROAD_0, ROAD_1, ROAD_2, WHITE, KERB_RED,
-    TYRE_STRIPE, HULL, BLUE, PURPLE, GREEN, RED, PALETTE_SIZE,
-) = range(15)  # fmt: skip
+BLACK, BACKGROUND, GRASS, ROAD_0, ROAD_1, ROAD_2, STRIPE, HULL, WHITE, RED, GREEN, BLUE, PURPLE = range(13)
 
-# What a renderer reads of the car at each step: the layout of the vector `state` of draw_frame.
-(
-    HULL_X, HULL_Y, HULL_ANGLE, TIME, SPEED, SPIN, REWARD, ROAD_RED,
-    WHEEL_ANGLE, WHEEL_PHASE, WHEEL_OMEGA, STATE_SIZE,
-) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20)  # fmt: skip
+# In place of a tile's number.
+WHITE_KERB, RED_KERB = -1, -2
+
+# The layout of the vector `state` of draw_frame: what the drawing needs of the car and the episode.
+HULL_X, HULL_Y, HULL_ANGLE, SPEED, SPIN, TIME, REWARD = range(7)
+WHEEL_ANGLE, WHEEL_PHASE, WHEEL_OMEGA = 7, 11, 15  # four numbers each; the angle is relative to the hull
+STATE_SIZE = 19
+
+# Scores that can be written; an episode of 1,000 steps cannot leave this range.
+LOWEST_SCORE, HIGHEST_SCORE = -100, 1000
+
+# The hull stands at the middle of the drawing's width and a quarter of its height from the bottom. What is seen beside
+# the panel, in surface pixels: the farthest corner from the hull, and the circle round the view.
+FARTHEST = math.hypot(WINDOW_W / 2, WINDOW_H * 3 / 4)
+VIEW_AHEAD = (WINDOW_H / 8 + WINDOW_H) / 2 - WINDOW_H / 4
+VIEW_RADIUS = math.hypot(WINDOW_W / 2, WINDOW_H * 7 / 16)
+LONGEST_DIAGONAL = math.hypot(2 * TRACK_WIDTH, 2 * TRACK_DETAIL_STEP)  # of a piece of road, in metres
 
 # pygame fills a polygon including its border pixels: half a pixel more on each side than its outline.
 # Gymnasium strokes road and grass with an anti-aliased line on top of that.
@@ -78,14 +89,29 @@ PATCH_PERIOD = 2 * GRASS_DIM  # grass patches are every other square, in both di
 PATCHES = 10  # on each side of the origin
 
 
+def pack_palette(colours: np.ndarray) -> np.ndarray:
+    """Makes the table by which `average` adds up colours.
+
+    Args:
+        colours: (N, 3), red, green, blue in [0, 255] of each palette index; N at most 16.
+
+    Returns:
+        (256,) int64: at i + 16 * j the sum of colours i and j, packed.
+    """
+    units = np.zeros((16, 3), np.int64)
+    units[: len(colours)] = np.round(np.asarray(colours) * LEVEL)
+    packed = units @ (1 << CHANNEL_BITS * np.arange(3))
+    return (packed[:, None] + packed).reshape(-1)
+
+
 @njit(cache=True)
 def set_corner(corners, i, x, y):
     """Puts surface point (x, y up, as drawn before Gymnasium's vertical flip) into corner i, in canvas coordinates.
 
     pygame truncates the points of a polygon to whole pixels; so does this.
     """
-    corners[i, 0] = (math.trunc(x) + 0.5) / STEP_X - 0.5
-    corners[i, 1] = (WINDOW_H - 1 - math.trunc(y) + 0.5) / STEP_Y - 0.5
+    corners[i, 0] = (math.trunc(x) + 0.5) * (1 / STEP_X) - 0.5
+    corners[i, 1] = (WINDOW_H - 0.5 - math.trunc(y)) * (1 / STEP_Y) - 0.5
 
 
 @njit(cache=True)
@@ -159,13 +185,17 @@ def draw_ground(canvas, spans, corners, state, zoom):
         x, y = x - hull_x, y - hull_y
         set_corner(corners, i, WINDOW_W / 2 + cos * x + sin * y, WINDOW_H / 4 + cos * y - sin * x)
 
-    place(0, PLAYFIELD, PLAYFIELD)
-    place(1, PLAYFIELD, -PLAYFIELD)
-    place(2, -PLAYFIELD, -PLAYFIELD)
-    place(3, -PLAYFIELD, PLAYFIELD)
-    fill_convex(canvas, spans, corners, 4, BACKGROUND, STROKED_BORDER)
+    reach = FARTHEST / zoom
+    if max(abs(hull_x), abs(hull_y)) + reach < PLAYFIELD:
+        canvas[:PANEL_TOP].fill(BACKGROUND)
+    else:
+        canvas[:PANEL_TOP].fill(BLACK)
+        place(0, PLAYFIELD, PLAYFIELD)
+        place(1, PLAYFIELD, -PLAYFIELD)
+        place(2, -PLAYFIELD, -PLAYFIELD)
+        place(3, -PLAYFIELD, PLAYFIELD)
+        fill_convex(canvas, spans, corners, 4, BACKGROUND, STROKED_BORDER)
 
-    reach = math.hypot(WINDOW_W / 2, WINDOW_H * 3 / 4) / zoom  # from the hull to the farthest corner of the view
     first_x = max(-PATCHES, math.floor((hull_x - reach) / PATCH_PERIOD))
     last_x = min(PATCHES - 1, math.floor((hull_x + reach) / PATCH_PERIOD))
     first_y = max(-PATCHES, math.floor((hull_y - reach) / PATCH_PERIOD))
@@ -181,18 +211,27 @@ def draw_ground(canvas, spans, corners, state, zoom):
 
 
 @njit(cache=True)
-def draw_road(canvas, spans, corners, state, zoom, quads, quad_colours, tile_colours, tile_of_quad):
+def draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_colours):
     """Draws those tiles and kerbs that can be seen, in the track's order."""
     cos, sin = zoom * math.cos(state[HULL_ANGLE]), zoom * math.sin(state[HULL_ANGLE])
-    reach = math.hypot(WINDOW_W / 2, WINDOW_H * 3 / 4) / zoom + 10.0
+    # A circle round the view: its centre lies ahead of the hull.
+    ahead, reach = VIEW_AHEAD / zoom, VIEW_RADIUS / zoom + LONGEST_DIAGONAL
+    centre_x = state[HULL_X] - ahead * math.sin(state[HULL_ANGLE])
+    centre_y = state[HULL_Y] + ahead * math.cos(state[HULL_ANGLE])
+    visited_red = tile_colours[0, 0]  # tile 0 has the shade of visited ones from the beginning
     for q in range(len(quads)):
-        x, y = quads[q, 0, 0] - state[HULL_X], quads[q, 0, 1] - state[HULL_Y]
+        x, y = quads[q, 0, 0] - centre_x, quads[q, 0, 1] - centre_y
         if x * x + y * y > reach * reach:
             continue
-        colour = quad_colours[q]
         tile = tile_of_quad[q]
-        if tile >= 0 and tile_colours[tile, 0] == state[ROAD_RED]:
+        if tile == WHITE_KERB:
+            colour = WHITE
+        elif tile == RED_KERB:
+            colour = RED
+        elif tile_colours[tile, 0] == visited_red:
             colour = ROAD_0
+        else:
+            colour = ROAD_0 + tile % 3
         for i in range(4):
             x, y = quads[q, i, 0] - state[HULL_X], quads[q, i, 1] - state[HULL_Y]
             set_corner(corners, i, WINDOW_W / 2 + cos * x + sin * y, WINDOW_H / 4 + cos * y - sin * x)
@@ -215,8 +254,8 @@ def draw_car(canvas, spans, corners, state, zoom):
             end_1 = np.sign(end_1)
         if hidden_2:
             end_2 = np.sign(end_2)
-        for y1, y2, colour in ((-1.0, 1.0, BLACK), (end_1, end_2, TYRE_STRIPE)):
-            if colour == TYRE_STRIPE and hidden_1 and hidden_2:
+        for y1, y2, colour in ((-1.0, 1.0, BLACK), (end_1, end_2, STRIPE)):
+            if colour == STRIPE and hidden_1 and hidden_2:
                 continue
             for i in range(4):
                 x = WHEEL_HALF_WIDTH if i == 1 or i == 2 else -WHEEL_HALF_WIDTH
@@ -235,6 +274,7 @@ def draw_car(canvas, spans, corners, state, zoom):
 @njit(cache=True)
 def draw_indicators(canvas, state):
     """Draws the bars of the panel: speed, four ABS sensors, steering, gyroscope."""
+    canvas[PANEL_TOP:].fill(BLACK)
     s, h = WINDOW_W / 40, WINDOW_H / 40
     for bar in range(5):
         value = state[SPEED] if bar == 0 else state[WHEEL_OMEGA + bar - 1]
@@ -253,44 +293,44 @@ def draw_indicators(canvas, state):
 
 
 @njit(cache=True)
-def write_pixel(frame, y, x, packed):
-    """Writes a packed weighted sum of colours as one pixel of the frame, rounded to the nearest grey level."""
-    packed += HALF_LEVEL
-    frame[y, x, 0] = packed >> LEVEL_BITS
-    frame[y, x, 1] = packed >> (CHANNEL_BITS + LEVEL_BITS)
-    frame[y, x, 2] = packed >> (2 * CHANNEL_BITS + LEVEL_BITS)
+def write_pixel(frame, y, x, total):
+    """Writes a weighted sum of packed colours as one pixel of the frame, rounded to the nearest grey level."""
+    total += HALF_LEVEL
+    frame[y, x, 0] = total >> LEVEL_BITS
+    frame[y, x, 1] = total >> CHANNEL_BITS + LEVEL_BITS
+    frame[y, x, 2] = total >> 2 * CHANNEL_BITS + LEVEL_BITS
 
 
 @njit(cache=True)
-def sum_cell(canvas, palette, y, x):
-    """Adds up the packed colours of one cell's samples."""
-    total = 0
-    for row in range(SAMPLES_Y):
-        for column in range(SAMPLES_X):
-            total += palette[canvas[y * SAMPLES_Y + row, x * SAMPLES_X + column]]
-    return total
+def sum_cell(words, pair_sums, y, x):
+    """Adds up the packed colours of a cell's samples, two at a time: one above the other."""
+    pairs = np.int64(words[2 * y, x]) | np.int64(words[2 * y + 1, x]) << 4
+    return (
+        pair_sums[pairs & 0xFF]
+        + pair_sums[pairs >> 8 & 0xFF]
+        + pair_sums[pairs >> 16 & 0xFF]
+        + pair_sums[pairs >> 24]
+    )
 
 
 @njit(cache=True)
-def average(canvas, palette):
-    """Shrinks the canvas to a new (64, 64, 3) uint8 frame.
-
-    palette: (PALETTE_SIZE,) int64, see pack_palette.
+def average(canvas, pair_sums):
+    """Shrinks the canvas to a new (64, 64, 3) uint8 frame. pair_sums: see pack_palette.
 
     A block of 3x3 cells becomes 2x2 pixels: each is a whole corner cell, half of two others, a quarter of the middle.
     Most blocks have one colour and need no averaging.
     """
-    pairs = np.empty((FRAME_SIZE, FRAME_SIZE // 2 * 3), np.uint16)  # two equal pixels are three 16-bit stores
-    frame = pairs.view(np.uint8).reshape((FRAME_SIZE, FRAME_SIZE, 3))
-    words = canvas.view(np.uint32)  # one word: one row of samples of a cell
+    couples = np.empty((FRAME_SIZE, FRAME_SIZE // 2 * 3), np.uint16)  # two equal pixels are three 16-bit stores
+    frame = couples.view(np.uint8).reshape((FRAME_SIZE, FRAME_SIZE, 3))
+    words = canvas.view(np.uint32)  # one word: the four samples of a cell in one row
     differs = np.empty(STATE_W, np.uint32)
     for block_y in range(FRAME_SIZE // 2):
         top, y = 3 * block_y, 2 * block_y
         first_row = words[top * SAMPLES_Y]
         differs[:] = 0
         for row in range(top * SAMPLES_Y + 1, (top + 3) * SAMPLES_Y):
-            for column in range(STATE_W):
-                differs[column] |= words[row, column] ^ first_row[column]
+            for x in range(STATE_W):
+                differs[x] |= words[row, x] ^ first_row[x]
         for block_x in range(FRAME_SIZE // 2):
             left, x = 3 * block_x, 2 * block_x
             index = first_row[left] & 0xFF
@@ -303,31 +343,56 @@ def average(canvas, palette):
                 | differs[left + 1]
                 | differs[left + 2]
             ) == 0:
-                packed = palette[index] * (9 * SAMPLES_X * SAMPLES_Y) + HALF_LEVEL
-                red = packed >> LEVEL_BITS & 0xFF
-                green = packed >> CHANNEL_BITS + LEVEL_BITS & 0xFF
-                blue = packed >> 2 * CHANNEL_BITS + LEVEL_BITS & 0xFF
-                for i in range(2):
-                    pairs[y + i, 3 * block_x] = red | green << 8
-                    pairs[y + i, 3 * block_x + 1] = blue | red << 8
-                    pairs[y + i, 3 * block_x + 2] = green | blue << 8
+                total = pair_sums[index * 0x11] * (9 * SAMPLES_X) + HALF_LEVEL
+                red = total >> LEVEL_BITS & 0xFF
+                green = total >> CHANNEL_BITS + LEVEL_BITS & 0xFF
+                blue = total >> 2 * CHANNEL_BITS + LEVEL_BITS & 0xFF
+                for row in range(y, y + 2):
+                    couples[row, 3 * block_x] = red | green << 8
+                    couples[row, 3 * block_x + 1] = blue | red << 8
+                    couples[row, 3 * block_x + 2] = green | blue << 8
                 continue
-            middle = sum_cell(canvas, palette, top + 1, left + 1)
-            north = 2 * sum_cell(canvas, palette, top, left + 1) + middle
-            south = 2 * sum_cell(canvas, palette, top + 2, left + 1) + middle
-            west = 2 * sum_cell(canvas, palette, top + 1, left)
-            east = 2 * sum_cell(canvas, palette, top + 1, left + 2)
-            write_pixel(frame, y, x, 4 * sum_cell(canvas, palette, top, left) + north + west)
-            write_pixel(frame, y, x + 1, 4 * sum_cell(canvas, palette, top, left + 2) + north + east)
-            write_pixel(frame, y + 1, x, 4 * sum_cell(canvas, palette, top + 2, left) + south + west)
-            write_pixel(frame, y + 1, x + 1, 4 * sum_cell(canvas, palette, top + 2, left + 2) + south + east)
+            middle = sum_cell(words, pair_sums, top + 1, left + 1)
+            north = 2 * sum_cell(words, pair_sums, top, left + 1) + middle
+            south = 2 * sum_cell(words, pair_sums, top + 2, left + 1) + middle
+            west = 2 * sum_cell(words, pair_sums, top + 1, left)
+            east = 2 * sum_cell(words, pair_sums, top + 1, left + 2)
+            write_pixel(frame, y, x, 4 * sum_cell(words, pair_sums, top, left) + north + west)
+            write_pixel(frame, y, x + 1, 4 * sum_cell(words, pair_sums, top, left + 2) + north + east)
+            write_pixel(frame, y + 1, x, 4 * sum_cell(words, pair_sums, top + 2, left) + south + west)
+            write_pixel(frame, y + 1, x + 1, 4 * sum_cell(words, pair_sums, top + 2, left + 2) + south + east)
     return frame
 
 
 @njit(cache=True)
-def draw_frame(state, quads, quad_colours, tile_of_quad, tile_colours, palette, score):
-    """Draws one frame; returns (64, 64, 3) uint8."""
-    canvas = np.zeros((CANVAS_H, CANVAS_W), np.uint8)
+def paste_score(frame, score_images, score):
+    """Writes the score into the frame. score_images: see fast_carracing.score_images."""
+    number = round(score)
+    index = min(max(number, LOWEST_SCORE), HIGHEST_SCORE) - LOWEST_SCORE
+    if number == 0 and score < 0:
+        index = len(score_images) - 1
+    for y in range(score_images.shape[1]):
+        for x in range(score_images.shape[2]):
+            for channel in range(3):
+                frame[FRAME_PANEL_TOP + y, x, channel] = score_images[index, y, x]
+
+
+@njit(cache=True)
+def draw_frame(state, quads, tile_of_quad, tile_colours, pair_sums, score_images):
+    """Draws one frame.
+
+    Args:
+        state: (STATE_SIZE,) float64, indexed by HULL_X ... WHEEL_OMEGA.
+        quads: (Q, 4, 2) float64, corners of tiles and kerbs in world coordinates, in drawing order.
+        tile_of_quad: (Q,) int64, the number of the tile, WHITE_KERB or RED_KERB.
+        tile_colours: (tiles, 3) float64, grey levels; equal to those of tile 0 once a tile is visited.
+        pair_sums: (256,) int64, made by pack_palette.
+        score_images: (scores, 8, 8) uint8.
+
+    Returns:
+        (64, 64, 3) uint8, a new array.
+    """
+    canvas = np.empty((CANVAS_H, CANVAS_W), np.uint8)
     spans = np.empty((PANEL_TOP, 2))
     spans[:, 0] = np.inf
     spans[:, 1] = -np.inf
@@ -335,9 +400,9 @@ def draw_frame(state, quads, quad_colours, tile_of_quad, tile_colours, palette, 
     # The camera starts high above the track and comes down during the first second.
     zoom = 0.1 * SCALE * max(1 - state[TIME], 0) + ZOOM * SCALE * min(state[TIME], 1)
     draw_ground(canvas, spans, corners, state, zoom)
-    draw_road(canvas, spans, corners, state, zoom, quads, quad_colours, tile_colours, tile_of_quad)
+    draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_colours)
     draw_car(canvas, spans, corners, state, zoom)
     draw_indicators(canvas, state)
-    frame = average(canvas, palette)
-    frame[FRAME_PANEL_TOP:, : score.shape[1]] = score
+    frame = average(canvas, pair_sums)
+    paste_score(frame, score_images, state[REWARD])
     return frame

@@ -1,0 +1,118 @@
+"""Drive CarRacing at random and store the rollouts that V and M learn from.
+
+    python data/generation_script.py --rollouts 1000 --rootdir datasets/carracing --threads 8
+
+Rollout j is <rootdir>/thread_<j modulo threads>/rollout_<j>.npz. What it holds depends on --seed, --policy, --env and
+j alone. The same command again goes on where it stopped; with a larger --rollouts it adds the missing ones.
+"""
+
+import json
+import re
+import sys
+import time
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
+
+from data.carracing import POLICIES, Rollout, RolloutRunner  # noqa: E402
+from envs import make_env  # noqa: E402
+from utils.checkpoints import write_atomically  # noqa: E402
+from utils.commandline import UserError, natural_int, positive_int, run_script, script_parser  # noqa: E402
+from utils.workers import WorkerPool, cores  # noqa: E402
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    parser.add_argument("--rollouts", type=positive_int, default=1000, help="rollouts to have in the end, in all")
+    parser.add_argument("--rootdir", type=Path, default=Path("datasets/carracing"), help="folder to put them in")
+    parser.add_argument(
+        "--threads", type=positive_int, default=8, help="folders to spread them over, and most processes to use"
+    )
+    parser.add_argument("--policy", choices=list(POLICIES), default="brown", help="noise that drives the car")
+    parser.add_argument("--seed", type=natural_int, default=0, help="decides all tracks and actions")
+    parser.add_argument(
+        "--env", choices=["fast", "gymnasium"], default="fast", help="fast drawing, or Gymnasium's own"
+    )
+    args = parser.parse_args()
+
+    settings = {
+        "policy": args.policy,
+        "seed": args.seed,
+        "env": args.env,
+        "gymnasium": version("gymnasium"),
+    }
+    present = existing_rollouts(args.rootdir)
+    claim(args.rootdir, settings, present)
+    jobs = [
+        (number, present.get(number, args.rootdir / f"thread_{number % args.threads}" / f"rollout_{number}.npz"))
+        for number in range(args.rollouts)
+        if number not in present or not intact(present[number])
+    ]
+    if not jobs:
+        print(f"nothing to do: {len(present)} rollouts are in {args.rootdir} already")
+        return
+    make_env(args.env).reset(seed=0)  # compiles the drawing once, rather than in every worker
+    for folder in {path.parent for _, path in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    frames = 0
+    start = time.perf_counter()
+    workers = min(args.threads, cores(), len(jobs))
+    pool = WorkerPool(RolloutRunner, [(args.env, args.policy, args.seed)] * workers, 2, args.rootdir / "logs")
+    with pool, tqdm(total=args.rollouts, initial=args.rollouts - len(jobs), unit="rollout") as progress:
+        for _, length in pool.run(jobs):
+            frames += length
+            progress.update()
+    seconds = time.perf_counter() - start
+    size = sum(path.stat().st_size for path in existing_rollouts(args.rootdir).values())
+    print(
+        f"{len(jobs)} rollouts, {frames} frames, {frames / seconds:.0f} frames/s with {workers} processes; "
+        f"{size / 1e6:.0f} MB in {args.rootdir}"
+    )
+
+
+def existing_rollouts(rootdir: Path) -> dict[int, Path]:
+    """The rollouts in a folder by number, whatever --threads they were made with."""
+    found = {}
+    for path in sorted(rootdir.glob("thread_*/rollout_*.npz")):
+        if match := re.fullmatch(r"rollout_(\d+)\.npz", path.name):
+            found[int(match[1])] = path
+    return found
+
+
+def claim(rootdir: Path, settings: dict[str, str | int], present: dict[int, Path]) -> None:
+    """Write the settings into the folder; raises UserError if its rollouts were made with others."""
+    record = rootdir / "generation.json"
+    remedy = "choose another --rootdir, or move that folder away"
+    if record.exists():
+        try:
+            recorded = json.loads(record.read_text())
+        except ValueError:
+            raise UserError(f"{record}: damaged; {remedy}") from None
+        if recorded != settings:
+            raise UserError(f"{record}: rollouts made with {recorded} lie here, not with {settings}; {remedy}")
+    elif present:
+        raise UserError(f"{record}: missing, so {min(present.values())} is of an unknown kind; {remedy}")
+    else:
+        write_atomically(record, lambda file: file.write(json.dumps(settings, indent=2).encode()))
+
+
+def intact(path: Path) -> bool:
+    """Whether a file is whole; says so if it is not. Raises UserError if it is whole but no rollout."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, EOFError):
+        print(f"{path}: damaged; it is made again", file=sys.stderr)
+        return False
+    if not names >= {f"{key}.npy" for key in Rollout._fields}:
+        raise UserError(f"{path}: not a rollout of this script; move it away and run the same command again")
+    return True
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,189 @@
+"""The rollouts on disk as PyTorch datasets: frames for V, sequences of latents for M.
+
+Memory is bounded whatever the size of the dataset: frames by a limit on their number, latents by being small
+(143 bytes a step, so that 10,000 rollouts take 1.4 GB).
+"""
+
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from models.mdrnn import ACTION_SIZE
+from models.vae import FRAME_SIZE, sample_latent
+from utils.commandline import UserError
+
+TEST_EVERY = 10  # one rollout in so many is held out
+FRAMES_PER_EPOCH = 100_000  # 1.2 GB of training frames in memory
+TEST_FRAMES = 10_000
+SEQUENCE_LENGTH = 32  # steps, as in the 2018 implementation
+
+_SHAPES = {"observations": (FRAME_SIZE, FRAME_SIZE, 3), "actions": (ACTION_SIZE,), "rewards": (), "terminals": ()}
+
+
+def find_rollouts(dataset: Path) -> list[Path]:
+    """All npz files under a folder, by name with numbers in numerical order. Raises UserError if there are none."""
+    files = [path for path in dataset.rglob("*.npz") if not path.name.startswith(".")]
+    if not files:
+        raise UserError(f"{dataset}: no rollouts there; make some: python data/generation_script.py --rootdir {dataset}")
+    return sorted(files, key=lambda path: (_natural(path.name), _natural(str(path.parent))))
+
+
+def split_rollouts(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Training and test files: every tenth is for the test, of fewer than ten the last one.
+
+    Numbers decide, so that a file stays on its side when a dataset grows. Of a single file both sides are made,
+    with a warning, because there is no other way to train on it.
+    """
+    if len(files) == 1:
+        print(f"warning: {files[0]} is the only rollout, so the test loss is measured on training data", file=sys.stderr)
+        return files, files
+    test = files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:]
+    return [file for file in files if file not in set(test)], test
+
+
+def load_rollout(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
+    """Some arrays of a rollout, (T, ...) each. Raises UserError if the file is damaged or no rollout."""
+    try:
+        with np.load(path) as archive:
+            arrays = [archive[key] for key in keys]
+    except KeyError as error:
+        raise UserError(f"{path}: not a rollout ({error.args[0]}); {_remedy(path)}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); {_remedy(path)}") from None
+    length = len(arrays[0]) if arrays[0].ndim else 0
+    for key, array in zip(keys, arrays, strict=True):
+        if length == 0 or array.shape != (length, *_SHAPES[key]):
+            raise UserError(f"{path}: not a rollout ({key} has shape {array.shape}); {_remedy(path)}")
+    return arrays
+
+
+class FrameDataset(Dataset):
+    """Frames of some rollouts, at most `limit` in memory at a time.
+
+    Item i is (64, 64, 3) uint8; the items of a tensor of indices (B,) are a batch (B, 64, 64, 3), gathered at once,
+    which no DataLoader with workers is as fast as.
+    """
+
+    def __init__(self, files: list[Path], limit: int):
+        self._files = files
+        self._all_fit = False
+        # Pages that are never written are never taken from the system, so a small dataset takes what it needs.
+        self._buffer = torch.empty(limit, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
+        self.frames = self._buffer[:0]
+
+    def refill(self, seed: int, epoch: int) -> None:
+        """Load the frames of an epoch. Which ones depends on seed and epoch alone, unless all fit: then they are
+        all loaded, once. Raises UserError if a file cannot be read."""
+        if self._all_fit:
+            return
+        count = 0
+        limit = len(self._buffer)
+        order = np.random.default_rng([seed, epoch]).permutation(len(self._files))
+        for position, index in enumerate(order):
+            (frames,) = load_rollout(self._files[index], ("observations",))
+            taken = torch.from_numpy(frames[: limit - count])
+            self._buffer[count : count + len(taken)] = taken
+            count += len(taken)
+            if count == limit:
+                break
+        self._all_fit = count < limit or (position + 1 == len(order) and len(taken) == len(frames))
+        self.frames = self._buffer[:count]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: Tensor | int) -> Tensor:
+        return self.frames[index]
+
+
+class Sequences(NamedTuple):
+    """B sequences of T steps, time first. Steps beyond the end of a rollout are padding."""
+
+    latents: Tensor  # (T, B, 32) float32, drawn from V's posterior
+    next_latents: Tensor  # (T, B, 32), what M is to predict
+    actions: Tensor  # (T, B, 3) float32
+    rewards: Tensor  # (T, B) float32
+    terminals: Tensor  # (T, B) float32, 0 or 1
+    real: Tensor  # (T, B) bool: this step is no padding
+    has_next: Tensor  # (T, B) bool: nor is the next one
+
+
+class LatentDataset(Dataset):
+    """Rollouts as V sees them, cut into sequences of 32 steps.
+
+    encode: frames (T, 64, 64, 3) uint8 -> mu and logsigma, (T, 32) each. Every rollout is encoded once; latents are
+    drawn anew from N(mu, sigma) each time that they are used. Half precision is enough to keep them: its error is
+    a thousandth of mu, the narrowest posteriors are a hundredth wide.
+
+    The items of a tensor of indices (B,) are `Sequences`.
+    """
+
+    def __init__(self, files: list[Path], encode: Callable[[Tensor], tuple[Tensor, Tensor]]):
+        columns: list[list[Tensor]] = [[], [], [], [], []]
+        for file in tqdm(files, desc="encoding", unit="rollout", leave=False, disable=None):
+            frames, *others = load_rollout(file, ("observations", "actions", "rewards", "terminals"))
+            mu, logsigma = encode(torch.from_numpy(frames))
+            values = [mu.half().cpu(), logsigma.half().cpu(), *map(torch.from_numpy, others)]
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+        self._ends = torch.tensor([len(mu) for mu in columns[0]]).cumsum(0)
+        # One column after the other, so that no more than one is in memory twice.
+        self._mu, self._logsigma, self._actions, self._rewards, self._terminals = (
+            torch.cat(columns.pop(0)) for _ in range(5)
+        )
+        self.cut(shift=0)
+
+    def cut(self, shift: int) -> None:
+        """Cut every rollout into sequences whose borders lie `shift` (0 to 31) steps before multiples of 32.
+
+        With another shift each epoch M sees all parts of a rollout equally often, and none always at a border. The
+        first sequence starts with the rollout whatever the shift is; the last one may need padding.
+        """
+        starts, ends = [], []
+        begin = 0
+        for end in self._ends.tolist():
+            here = torch.arange(begin - shift, end, SEQUENCE_LENGTH).clamp(min=begin)
+            starts.append(here)
+            ends.append(torch.full_like(here, end))
+            begin = end
+        self._sequence_starts, self._sequence_ends = torch.cat(starts), torch.cat(ends)
+
+    def __len__(self) -> int:
+        return len(self._sequence_starts)
+
+    def __getitem__(self, index: Tensor) -> Sequences:
+        ends = self._sequence_ends[index]
+        steps = self._sequence_starts[index] + torch.arange(SEQUENCE_LENGTH + 1)[:, None]
+        inside = steps < ends
+        steps = torch.minimum(steps, ends - 1)
+        latents = sample_latent(self._mu[steps].float(), self._logsigma[steps].float())
+        steps = steps[:-1]
+        return Sequences(
+            latents[:-1],
+            latents[1:],
+            self._actions[steps],
+            self._rewards[steps],
+            self._terminals[steps].float(),
+            inside[:-1],
+            inside[1:],
+        )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names with numbers in numerical order."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _remedy(path: Path) -> str:
+    # thread_<i>/rollout_<j>.npz lies two floors below the dataset
+    return f"remove it and run the generation again: python data/generation_script.py --rootdir {path.parent.parent}"
