@@ -18,6 +18,7 @@ def run_script(main: Callable[[], None]) -> None:
     (2, wrong use, is argparse's own.) A UserError becomes one line on stderr; SIGTERM ends a run as Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is printed
     try:
         main()
     except UserError as error:

@@ -1,0 +1,223 @@
+"""traincontroller.py and test_controller.py as a user runs them, in the real environment.
+
+V and M are as they are born here: how well the car drives does not matter to these tests.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import torch
+
+from models.mdrnn import MDRNN
+from models.vae import VAE
+from utils.checkpoints import save_checkpoint
+
+ROOT = Path(__file__).parent.parent
+SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-every", "2", "--eval-episodes", "3", "--patience", "30"]
+
+
+@pytest.fixture
+def logdir(tmp_path):
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "run" / "vae" / "best.tar", {"state_dict": VAE().state_dict()})
+    save_checkpoint(tmp_path / "run" / "mdrnn" / "best.tar", {"state_dict": MDRNN().state_dict()})
+    return tmp_path / "run"
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen:
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for(process: subprocess.Popen, pattern: str) -> None:
+    for line in process.stdout:
+        if re.search(pattern, line):
+            return
+    raise AssertionError(f"{pattern!r} never came")
+
+
+def children(pid: int) -> list[int]:
+    """The worker processes of a script (and not multiprocessing's resource tracker)."""
+    pids = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [p for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def checkpoint(logdir: Path, name: str = "checkpoint.tar") -> dict:
+    return torch.load(logdir / "ctrl" / name, weights_only=True)
+
+
+def test_two_runs_equal_one(logdir, tmp_path):
+    straight = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 4)
+    assert straight.returncode == 0, straight.stderr
+    other = tmp_path / "other"
+    for stage in ("vae", "mdrnn"):
+        (other / stage).mkdir(parents=True)
+        (other / stage / "best.tar").write_bytes((logdir / stage / "best.tar").read_bytes())
+    # Another number of workers, too: it must not matter.
+    for generations in (2, 4):
+        part = run(
+            "traincontroller.py",
+            "--logdir",
+            other,
+            *SHORT,
+            "--generations",
+            generations,
+            "--max-workers",
+            generations // 2,
+        )
+        assert part.returncode == 0, part.stderr
+    assert "continuing after generation 2" in part.stdout
+    one, two = checkpoint(logdir), checkpoint(other)
+    assert one["epoch"] == two["epoch"] == 4
+    assert torch.equal(one["state_dict"]["fc.weight"], two["state_dict"]["fc.weight"])
+    assert torch.equal(one["evolution"]["fitness"], two["evolution"]["fitness"])
+    assert one["reward"] == two["reward"] == max(row["return/mean"] for row in two["history"] if "return/mean" in row)
+    assert [row["episodes"] for row in two["history"]] == [8, 16, 24, 32]
+
+    again = run("traincontroller.py", "--logdir", other, *SHORT, "--generations", 4)
+    assert again.returncode == 0 and "4 generations done" in again.stdout
+
+    refused = run("traincontroller.py", "--logdir", other, *SHORT, "--pop-size", 6, "--generations", 5)
+    assert refused.returncode == 1 and "--noreload" in refused.stderr
+
+    fresh = run("traincontroller.py", "--logdir", other, *SHORT, "--pop-size", 6, "--generations", 1, "--noreload")
+    assert fresh.returncode == 0, fresh.stderr
+    assert checkpoint(other)["epoch"] == 1
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_at_any_moment_it_continues(logdir, sent):
+    arguments = ["--logdir", logdir, *SHORT, "--generations", 3]
+    process = start("traincontroller.py", *arguments)
+    wait_for(process, "generation 1:")
+    workers = children(process.pid)
+    assert workers
+    time.sleep(0.3)
+    process.send_signal(sent)
+    assert process.wait(timeout=20) == (-9 if sent == signal.SIGKILL else 130)
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    done = checkpoint(logdir)["epoch"]
+    assert done >= 1
+    resumed = run("traincontroller.py", *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert checkpoint(logdir)["epoch"] == 3
+    assert f"generation {done}:" not in resumed.stdout
+
+
+def test_a_killed_worker_costs_nothing(logdir):
+    arguments = ["--logdir", logdir, *SHORT, "--max-workers", 2]
+    process = start("traincontroller.py", *arguments, "--generations", 3)
+    wait_for(process, "generation 1:")
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    console = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, console
+    assert "SIGKILL" in console and "a new worker takes its place" in console
+    disturbed = checkpoint(logdir)["evolution"]["fitness"]
+    undisturbed = run("traincontroller.py", *arguments, "--generations", 3, "--noreload")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert torch.equal(disturbed, checkpoint(logdir)["evolution"]["fitness"])
+
+
+def test_the_target_is_judged_on_the_selection_tracks(logdir):
+    result = run("traincontroller.py", "--logdir", logdir, *SHORT, "--target-return", -1000, "--display")
+    assert result.returncode == 0, result.stderr
+    assert "target reached in generation 2" in result.stdout
+    assert (logdir / "ctrl" / "curve.png").stat().st_size > 0
+
+
+def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
+    assert run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 1).returncode == 0
+    scores = []
+    for workers, film in ((1, "a.gif"), (2, "a.mp4")):
+        path = tmp_path / f"score_{workers}.json"
+        result = run(
+            "test_controller.py", "--logdir", logdir, "--episodes", 2, "--seed", 5, "--max-workers", workers,
+            "--json", path, "--record", tmp_path / film, "--env", "fast",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        scores.append(json.loads(path.read_text()))
+        frames = imageio.imread(tmp_path / film)
+        assert len(frames) > 50
+        assert np.ptp(frames) > 100  # it shows something
+        recorded = float(re.search(r"recorded: track 5, return ([-\d.]+)", result.stdout)[1])
+        assert recorded == pytest.approx(scores[-1]["returns"][0], abs=0.051)
+    assert scores[0] == scores[1]
+    score = scores[0]
+    assert set(score) == set(
+        ["env", "env_version", "seed", "episodes", "mean", "std", "sem", "min", "max", "returns", "lengths", "logdir"]
+    )
+    assert score["mean"] == pytest.approx(np.mean(score["returns"]))
+    last_line = result.stdout.splitlines()[-1]
+    assert last_line == f"score {score['mean']:.1f} +- {score['std']:.1f} over 2 tracks"
+
+
+def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(logdir, tmp_path):
+    assert run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 1).returncode == 0
+    result = run("test_controller.py", "--logdir", logdir, "--episodes", 1, "--json", tmp_path / "s.json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["env"] == "gymnasium"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "status", "words"),
+    [
+        ("traincontroller.py", ["--pop-size", "1"], 2, "--pop-size"),
+        ("traincontroller.py", ["--n-samples", "-3"], 2, "--n-samples"),
+        ("traincontroller.py", ["--sigma", "-1"], 2, "--sigma"),
+        ("test_controller.py", ["--episodes", "0"], 2, "--episodes"),
+        ("test_controller.py", ["--record", "film.avi"], 2, ".gif"),
+        ("test_controller.py", [], 1, "ctrl/best.tar: no such file; train C first: python traincontroller.py"),
+    ],
+)
+def test_wrong_use_is_one_line(logdir, script, arguments, status, words):
+    result = run(script, "--logdir", logdir, *arguments)
+    assert result.returncode == status
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("stage", "command"), [("vae", "trainvae.py"), ("mdrnn", "trainmdrnn.py")])
+def test_a_missing_or_damaged_model_is_named_with_its_remedy(logdir, stage, command):
+    path = logdir / stage / "best.tar"
+    path.write_bytes(path.read_bytes()[:1000])
+    damaged = run("traincontroller.py", "--logdir", logdir)
+    path.unlink()
+    missing = run("traincontroller.py", "--logdir", logdir)
+    for result in (damaged, missing):
+        assert result.returncode == 1
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert str(path) in result.stderr and f"python {command} --logdir {logdir}" in result.stderr
+
+
+def test_a_failed_write_keeps_the_old_checkpoint(logdir):
+    """No file may grow over 20 kB, so the checkpoint of the second part cannot be written."""
+    first = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 1)
+    assert first.returncode == 0, first.stderr
+    before = (logdir / "ctrl" / "checkpoint.tar").read_bytes()
+    limited = (
+        f"ulimit -f 4; exec {sys.executable} traincontroller.py --logdir {logdir} {' '.join(SHORT)} --generations 2"
+    )
+    result = subprocess.run(["bash", "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "cannot be written" in result.stderr and "Traceback" not in result.stderr
+    assert (logdir / "ctrl" / "checkpoint.tar").read_bytes() == before
+    assert not list((logdir / "ctrl").glob(".*"))
