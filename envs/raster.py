@@ -1,16 +1,16 @@
 """Compiled drawing of one CarRacing frame, straight to 64x64.
 
-Gymnasium draws 1000x800 pixels with pygame, shrinks them to 96x96, and the project shrinks that to 64x64.
-Here the same polygons are filled on a canvas of palette indices with a few samples for each of the 96x96 cells.
-Cells are then averaged to the 64x64 frame with the weights that the two shrinkings have together.
+Gymnasium draws 1000x800 pixels with pygame, shrinks them to 96x96 cells, and those are shrunk to 64x64 pixels. Here the
+same polygons are filled on a canvas of palette indices, with a few samples for each cell. The samples are then averaged
+with the weights that both shrinkings have together. The panel below the road is drawn into the frame itself.
 
 Coordinates:
     world    metres of the track, as in Box2D
-    surface  pixels of Gymnasium's 1000x800 drawing, y down, pixel centres at integers
+    surface  pixels of Gymnasium's 1000x800 drawing, y down
     canvas   samples, y down, sample centres at integers
 
-All functions here are compiled together on first use and kept in numba's cache on disk.
-They stand in one file because numba does not notice when a cached function's callee changes in another one.
+Read from `draw_frame`, at the end. It is compiled at its first call, which takes seconds, and kept in numba's cache on
+disk. All compiled code stands in this file, as numba does not notice a change in another file's function.
 """
 
 import math
@@ -33,14 +33,14 @@ from numba import njit
 
 FRAME_SIZE = 64
 
-# Samples for each of the 96x96 cells. Four bytes across are one 32-bit word, so that a cell is quick to compare.
+# Samples in each of the 96x96 cells: `average` compares four across as one 32-bit word, adds up two rows at once.
 SAMPLES_X, SAMPLES_Y = 4, 2
-CANVAS_W, CANVAS_H = STATE_W * SAMPLES_X, STATE_H * SAMPLES_Y
-STEP_X, STEP_Y = WINDOW_W / CANVAS_W, WINDOW_H / CANVAS_H  # surface pixels from one sample to the next
+STEP_X, STEP_Y = WINDOW_W / STATE_W / SAMPLES_X, WINDOW_H / STATE_H / SAMPLES_Y  # in surface pixels
 
-# The black panel with the indicators covers the lowest eighth: exactly 12 of 96 cells and 8 of 64 frame rows.
-PANEL_TOP = CANVAS_H * 7 // 8
-FRAME_PANEL_TOP = FRAME_SIZE * 7 // 8
+# A black panel covers the lowest eighth: exactly 12 of 96 cells and 8 of 64 frame rows. The canvas ends above it.
+PANEL_TOP = FRAME_SIZE * 7 // 8
+CANVAS_W, CANVAS_H = STATE_W * SAMPLES_X, STATE_H * 7 // 8 * SAMPLES_Y
+LEAST_INDICATED = 1e-4  # Gymnasium draws no bar for less
 
 # Palette indices.
 BLACK, BACKGROUND, GRASS, ROAD_0, ROAD_1, ROAD_2, STRIPE, HULL, WHITE, RED, GREEN, BLUE, PURPLE = range(13)
@@ -56,17 +56,15 @@ STATE_SIZE = 19
 # Scores that can be written; an episode of 1,000 steps cannot leave this range.
 LOWEST_SCORE, HIGHEST_SCORE = -100, 1000
 
-# The hull stands at the middle of the drawing's width and a quarter of its height from the bottom. What is seen beside
-# the panel, in surface pixels: the farthest corner from the hull, and the circle round the view.
+# The hull stands in the middle of the surface's width, a quarter of its height from the bottom. In surface pixels: the
+# farthest corner from the hull; how far ahead lies the centre of the view above the panel, and the circle round it.
 FARTHEST = math.hypot(WINDOW_W / 2, WINDOW_H * 3 / 4)
 VIEW_AHEAD = (WINDOW_H / 8 + WINDOW_H) / 2 - WINDOW_H / 4
 VIEW_RADIUS = math.hypot(WINDOW_W / 2, WINDOW_H * 7 / 16)
 LONGEST_DIAGONAL = math.hypot(2 * TRACK_WIDTH, 2 * TRACK_DETAIL_STEP)  # of a piece of road, in metres
 
-# pygame fills a polygon including its border pixels: half a pixel more on each side than its outline.
-# Gymnasium strokes road and grass with an anti-aliased line on top of that.
-PLAIN_BORDER = 0.5
-STROKED_BORDER = 0.75
+# pygame fills the border pixels of a polygon too: half a pixel more on each side than the outline of its corners.
+GROW_X, GROW_Y = 0.5 / STEP_X, 0.5 / STEP_Y  # in samples
 
 HULL_POLYGONS = (
     np.array(car_dynamics.HULL_POLY1) * car_dynamics.SIZE,
@@ -78,12 +76,13 @@ WHEEL_CENTRES = np.array(car_dynamics.WHEELPOS) * car_dynamics.SIZE
 WHEEL_HALF_WIDTH = car_dynamics.WHEEL_W * car_dynamics.SIZE
 WHEEL_RADIUS = car_dynamics.WHEEL_R * car_dynamics.SIZE
 
-# Colours are summed with their channels side by side in one integer. A channel is a fixed-point number, scaled so that
-# the weights of a block (9 cells of samples) add up to 1 << LEVEL_BITS: no division is needed.
+# Colours are added up with their channels side by side in one integer. A channel is a fixed-point number, scaled so
+# that the samples of 9 cells add up to 1 << LEVEL_BITS for a grey level: no division is needed.
 CHANNEL_BITS = 21
+CHANNEL_MASK = (1 << CHANNEL_BITS) - 1
 LEVEL_BITS = 13
 HALF_LEVEL = sum(1 << (CHANNEL_BITS * channel + LEVEL_BITS - 1) for channel in range(3))
-LEVEL = (1 << LEVEL_BITS) / (9 * SAMPLES_X * SAMPLES_Y)  # of one sample
+LEVEL = (1 << LEVEL_BITS) / (9 * SAMPLES_X * SAMPLES_Y)  # one grey level of one sample
 
 PATCH_PERIOD = 2 * GRASS_DIM  # grass patches are every other square, in both directions
 PATCHES = 10  # on each side of the origin
@@ -106,73 +105,62 @@ def pack_palette(colours: np.ndarray) -> np.ndarray:
 
 @njit(cache=True)
 def set_corner(corners, i, x, y):
-    """Puts surface point (x, y up, as drawn before Gymnasium's vertical flip) into corner i, in canvas coordinates.
+    """Sets corner i, in canvas coordinates, to the surface point x, y.
 
-    pygame truncates the points of a polygon to whole pixels; so does this.
+    Here y points up, as Gymnasium draws before it flips the surface. pygame truncates points to whole pixels: so does
+    this.
     """
     corners[i, 0] = (math.trunc(x) + 0.5) * (1 / STEP_X) - 0.5
     corners[i, 1] = (WINDOW_H - 0.5 - math.trunc(y)) * (1 / STEP_Y) - 0.5
 
 
 @njit(cache=True)
-def fill_convex(canvas, spans, corners, count, colour, border):
-    """Fills a convex polygon above the panel.
+def widen(spans, row, x):
+    """Makes the span of a row reach x."""
+    spans[row, 0] = min(spans[row, 0], x)
+    spans[row, 1] = max(spans[row, 1], x)
 
-    canvas: (CANVAS_H, CANVAS_W) uint8 of palette indices, written to.
-    spans: (CANVAS_H, 2) float64 work space holding (+inf, -inf) in each row, before and after.
-    corners: (>= count, 2) float64, canvas coordinates.
-    border: how far the fill reaches beyond the corners, in surface pixels.
+
+@njit(cache=True)
+def fill_convex(canvas, spans, corners, count, colour):
+    """Fills a convex polygon.
+
+    Args:
+        canvas: (CANVAS_H, CANVAS_W) uint8, written to.
+        spans: (CANVAS_H, 2) float64, work space that holds (+inf, -inf) in each row before and after.
+        corners: (count or more, 2) float64, canvas coordinates x, y.
+        count: number of corners.
+        colour: palette index.
     """
     colour = np.uint8(colour)
-    grow_x, grow_y = border / STEP_X, border / STEP_Y
     left = right = corners[0, 0]
     low = high = corners[0, 1]
     for i in range(1, count):
         left, right = min(left, corners[i, 0]), max(right, corners[i, 0])
         low, high = min(low, corners[i, 1]), max(high, corners[i, 1])
-    first = max(0, math.ceil(low - grow_y))
-    last = min(PANEL_TOP - 1, math.floor(high + grow_y))
-    if first > last or right + grow_x < 0 or left - grow_x > CANVAS_W - 1:
+    first = max(0, math.ceil(low - GROW_Y))
+    last = min(CANVAS_H - 1, math.floor(high + GROW_Y))
+    if first > last or right + GROW_X < 0 or left - GROW_X > CANVAS_W - 1:
         return
 
     for i in range(count):
         x1, y1 = corners[i - 1 if i else count - 1]
         x2, y2 = corners[i]
+        for row in range(max(first, math.ceil(y2 - GROW_Y)), min(last, math.floor(y2 + GROW_Y)) + 1):
+            widen(spans, row, x2)
         if y1 > y2:
             x1, y1, x2, y2 = x2, y2, x1, y1
-        slope = (x2 - x1) / (y2 - y1) if y2 > y1 else 0.0
-        if y1 == y2:  # an edge along a row: both of its ends count
-            x1, x2 = min(x1, x2), max(x1, x2)
-        for row in range(max(first, math.ceil(y1 - grow_y)), min(last, math.floor(y2 + grow_y)) + 1):
-            if y1 == y2:
-                spans[row, 0] = min(spans[row, 0], x1)
-                spans[row, 1] = max(spans[row, 1], x2)
-            else:
-                x = x1 + (min(max(row, y1), y2) - y1) * slope
-                spans[row, 0] = min(spans[row, 0], x)
-                spans[row, 1] = max(spans[row, 1], x)
+        if y1 < y2:
+            slope = (x2 - x1) / (y2 - y1)
+            for row in range(max(first, math.ceil(y1)), min(last, math.floor(y2)) + 1):
+                widen(spans, row, x1 + (row - y1) * slope)
 
     for row in range(first, last + 1):
-        begin = max(0, math.ceil(spans[row, 0] - grow_x))
-        end = max(begin, min(CANVAS_W, math.floor(spans[row, 1] + grow_x) + 1))
+        begin = max(0, math.ceil(spans[row, 0] - GROW_X))
+        end = max(begin, min(CANVAS_W, math.floor(spans[row, 1] + GROW_X) + 1))
         canvas[row, begin:end].fill(colour)
         spans[row, 0] = np.inf
         spans[row, 1] = -np.inf
-
-
-@njit(cache=True)
-def fill_rectangle(canvas, x1, y1, x2, y2, colour):
-    """Fills the upright rectangle between two opposite corners in surface coordinates, border pixels included."""
-    x1, x2, y1, y2 = math.trunc(x1), math.trunc(x2), math.trunc(y1), math.trunc(y2)
-    left, right = min(x1, x2) - PLAIN_BORDER, max(x1, x2) + PLAIN_BORDER
-    top, bottom = min(y1, y2) - PLAIN_BORDER, max(y1, y2) + PLAIN_BORDER
-    first = max(PANEL_TOP, math.ceil((top + 0.5) / STEP_Y - 0.5))
-    last = min(CANVAS_H - 1, math.floor((bottom + 0.5) / STEP_Y - 0.5))
-    begin = max(0, math.ceil((left + 0.5) / STEP_X - 0.5))
-    end = min(CANVAS_W - 1, math.floor((right + 0.5) / STEP_X - 0.5))
-    for row in range(first, last + 1):
-        for column in range(begin, end + 1):
-            canvas[row, column] = colour
 
 
 @njit(cache=True)
@@ -187,14 +175,14 @@ def draw_ground(canvas, spans, corners, state, zoom):
 
     reach = FARTHEST / zoom
     if max(abs(hull_x), abs(hull_y)) + reach < PLAYFIELD:
-        canvas[:PANEL_TOP].fill(BACKGROUND)
+        canvas.fill(BACKGROUND)
     else:
-        canvas[:PANEL_TOP].fill(BLACK)
+        canvas.fill(BLACK)
         place(0, PLAYFIELD, PLAYFIELD)
         place(1, PLAYFIELD, -PLAYFIELD)
         place(2, -PLAYFIELD, -PLAYFIELD)
         place(3, -PLAYFIELD, PLAYFIELD)
-        fill_convex(canvas, spans, corners, 4, BACKGROUND, STROKED_BORDER)
+        fill_convex(canvas, spans, corners, 4, BACKGROUND)
 
     first_x = max(-PATCHES, math.floor((hull_x - reach) / PATCH_PERIOD))
     last_x = min(PATCHES - 1, math.floor((hull_x + reach) / PATCH_PERIOD))
@@ -207,7 +195,7 @@ def draw_ground(canvas, spans, corners, state, zoom):
             place(1, x + GRASS_DIM, y)
             place(2, x + GRASS_DIM, y + GRASS_DIM)
             place(3, x, y + GRASS_DIM)
-            fill_convex(canvas, spans, corners, 4, GRASS, STROKED_BORDER)
+            fill_convex(canvas, spans, corners, 4, GRASS)
 
 
 @njit(cache=True)
@@ -235,7 +223,7 @@ def draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_col
         for i in range(4):
             x, y = quads[q, i, 0] - state[HULL_X], quads[q, i, 1] - state[HULL_Y]
             set_corner(corners, i, WINDOW_W / 2 + cos * x + sin * y, WINDOW_H / 4 + cos * y - sin * x)
-        fill_convex(canvas, spans, corners, 4, colour, STROKED_BORDER)
+        fill_convex(canvas, spans, corners, 4, colour)
 
 
 @njit(cache=True)
@@ -261,35 +249,13 @@ def draw_car(canvas, spans, corners, state, zoom):
                 x = WHEEL_HALF_WIDTH if i == 1 or i == 2 else -WHEEL_HALF_WIDTH
                 y = WHEEL_RADIUS * (y1 if i < 2 else y2)
                 set_corner(corners, i, centre_x + cos * x - sin * y, centre_y + sin * x + cos * y)
-            fill_convex(canvas, spans, corners, 4, colour, PLAIN_BORDER)
+            fill_convex(canvas, spans, corners, 4, colour)
 
     for polygon in HULL_POLYGONS:
         for i in range(len(polygon)):
-            set_corner(
-                corners, i, WINDOW_W / 2 + zoom * polygon[i, 0], WINDOW_H / 4 + zoom * polygon[i, 1]
-            )
-        fill_convex(canvas, spans, corners, len(polygon), HULL, PLAIN_BORDER)
-
-
-@njit(cache=True)
-def draw_indicators(canvas, state):
-    """Draws the bars of the panel: speed, four ABS sensors, steering, gyroscope."""
-    canvas[PANEL_TOP:].fill(BLACK)
-    s, h = WINDOW_W / 40, WINDOW_H / 40
-    for bar in range(5):
-        value = state[SPEED] if bar == 0 else state[WHEEL_OMEGA + bar - 1]
-        if abs(value) > 1e-4:
-            place = 5 if bar == 0 else 6 + bar
-            scale = 0.02 if bar == 0 else 0.01
-            colour = WHITE if bar == 0 else (BLUE if bar < 3 else PURPLE)
-            top = WINDOW_H - (h + h * scale * value)
-            fill_rectangle(canvas, place * s, top, (place + 1) * s, WINDOW_H - h, colour)
-    if abs(state[WHEEL_ANGLE]) > 1e-4:
-        end = (20 - 10.0 * state[WHEEL_ANGLE]) * s
-        fill_rectangle(canvas, 20 * s, WINDOW_H - 4 * h, end, WINDOW_H - 2 * h, GREEN)
-    if abs(state[SPIN]) > 1e-4:
-        end = (30 - 0.8 * state[SPIN]) * s
-        fill_rectangle(canvas, 30 * s, WINDOW_H - 4 * h, end, WINDOW_H - 2 * h, RED)
+            x, y = polygon[i]
+            set_corner(corners, i, WINDOW_W / 2 + zoom * x, WINDOW_H / 4 + zoom * y)
+        fill_convex(canvas, spans, corners, len(polygon), HULL)
 
 
 @njit(cache=True)
@@ -306,25 +272,22 @@ def sum_cell(words, pair_sums, y, x):
     """Adds up the packed colours of a cell's samples, two at a time: one above the other."""
     pairs = np.int64(words[2 * y, x]) | np.int64(words[2 * y + 1, x]) << 4
     return (
-        pair_sums[pairs & 0xFF]
-        + pair_sums[pairs >> 8 & 0xFF]
-        + pair_sums[pairs >> 16 & 0xFF]
-        + pair_sums[pairs >> 24]
+        pair_sums[pairs & 0xFF] + pair_sums[pairs >> 8 & 0xFF] + pair_sums[pairs >> 16 & 0xFF] + pair_sums[pairs >> 24]
     )
 
 
 @njit(cache=True)
 def average(canvas, pair_sums):
-    """Shrinks the canvas to a new (64, 64, 3) uint8 frame. pair_sums: see pack_palette.
+    """Shrinks the canvas to a new (64, 64, 3) uint8 frame with a black panel. pair_sums: see pack_palette.
 
     A block of 3x3 cells becomes 2x2 pixels: each is a whole corner cell, half of two others, a quarter of the middle.
     Most blocks have one colour and need no averaging.
     """
-    couples = np.empty((FRAME_SIZE, FRAME_SIZE // 2 * 3), np.uint16)  # two equal pixels are three 16-bit stores
-    frame = couples.view(np.uint8).reshape((FRAME_SIZE, FRAME_SIZE, 3))
+    frame = np.empty((FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
     words = canvas.view(np.uint32)  # one word: the four samples of a cell in one row
     differs = np.empty(STATE_W, np.uint32)
-    for block_y in range(FRAME_SIZE // 2):
+    frame[PANEL_TOP:].fill(0)
+    for block_y in range(PANEL_TOP // 2):
         top, y = 3 * block_y, 2 * block_y
         first_row = words[top * SAMPLES_Y]
         differs[:] = 0
@@ -343,14 +306,11 @@ def average(canvas, pair_sums):
                 | differs[left + 1]
                 | differs[left + 2]
             ) == 0:
-                total = pair_sums[index * 0x11] * (9 * SAMPLES_X) + HALF_LEVEL
-                red = total >> LEVEL_BITS & 0xFF
-                green = total >> CHANNEL_BITS + LEVEL_BITS & 0xFF
-                blue = total >> 2 * CHANNEL_BITS + LEVEL_BITS & 0xFF
-                for row in range(y, y + 2):
-                    couples[row, 3 * block_x] = red | green << 8
-                    couples[row, 3 * block_x + 1] = blue | red << 8
-                    couples[row, 3 * block_x + 2] = green | blue << 8
+                total = pair_sums[index * 0x11] * (9 * SAMPLES_X)
+                write_pixel(frame, y, x, total)
+                write_pixel(frame, y, x + 1, total)
+                write_pixel(frame, y + 1, x, total)
+                write_pixel(frame, y + 1, x + 1, total)
                 continue
             middle = sum_cell(words, pair_sums, top + 1, left + 1)
             north = 2 * sum_cell(words, pair_sums, top, left + 1) + middle
@@ -365,6 +325,55 @@ def average(canvas, pair_sums):
 
 
 @njit(cache=True)
+def covered(pixel, begin, end, cell_size):
+    """How much of a frame pixel lies between two edges, along one axis, in surface pixels; a number in [0, 1]."""
+    whole = pixel // 2 * 3 + (0 if pixel % 2 == 0 else 2)  # the cell that belongs to this pixel alone
+    shared = pixel // 2 * 3 + 1
+    in_whole = max(0.0, min(end, (whole + 1) * cell_size) - max(begin, whole * cell_size))
+    in_shared = max(0.0, min(end, (shared + 1) * cell_size) - max(begin, shared * cell_size))
+    return (2 * in_whole + in_shared) / (3 * cell_size)
+
+
+@njit(cache=True)
+def draw_bar(frame, x1, y1, x2, y2, colour, pair_sums):
+    """Draws an upright rectangle between two opposite corners, in surface coordinates, border pixels included."""
+    left, right = math.trunc(min(x1, x2)), math.trunc(max(x1, x2)) + 1
+    top, bottom = math.trunc(min(y1, y2)), math.trunc(max(y1, y2)) + 1
+    pixel_w, pixel_h = WINDOW_W / FRAME_SIZE, WINDOW_H / FRAME_SIZE
+    # A pixel reaches half of a cell further than its own area.
+    first_x, last_x = max(0, int(left / pixel_w) - 1), min(FRAME_SIZE - 1, int(right / pixel_w) + 1)
+    first_y, last_y = max(0, int(top / pixel_h) - 1), min(FRAME_SIZE - 1, int(bottom / pixel_h) + 1)
+    for y in range(first_y, last_y + 1):
+        height = covered(y, top, bottom, WINDOW_H / STATE_H)
+        for x in range(first_x, last_x + 1):
+            part = height * covered(x, left, right, WINDOW_W / STATE_W)
+            if part > 0:
+                for channel in range(3):
+                    level = (pair_sums[colour * 0x11] >> CHANNEL_BITS * channel & CHANNEL_MASK) / (2 * LEVEL)
+                    frame[y, x, channel] = int(frame[y, x, channel] * (1 - part) + level * part + 0.5)
+
+
+@njit(cache=True)
+def draw_indicators(frame, state, pair_sums):
+    """Draws the bars of the panel: speed, four ABS sensors, steering, gyroscope."""
+    s, h = WINDOW_W / 40, WINDOW_H / 40
+    for bar in range(5):
+        value = state[SPEED] if bar == 0 else state[WHEEL_OMEGA + bar - 1]
+        if abs(value) > LEAST_INDICATED:
+            place = 5 if bar == 0 else 6 + bar
+            length = (0.02 if bar == 0 else 0.01) * value * h
+            colour = WHITE if bar == 0 else BLUE if bar < 3 else PURPLE
+            bottom = WINDOW_H - h
+            draw_bar(frame, place * s, bottom, (place + 1) * s, bottom - length, colour, pair_sums)
+    steering, spin = state[WHEEL_ANGLE], state[SPIN]
+    top, bottom = WINDOW_H - 4 * h, WINDOW_H - 2 * h
+    if abs(steering) > LEAST_INDICATED:
+        draw_bar(frame, 20 * s, top, (20 - 10.0 * steering) * s, bottom, GREEN, pair_sums)
+    if abs(spin) > LEAST_INDICATED:
+        draw_bar(frame, 30 * s, top, (30 - 0.8 * spin) * s, bottom, RED, pair_sums)
+
+
+@njit(cache=True)
 def paste_score(frame, score_images, score):
     """Writes the score into the frame. score_images: see fast_carracing.score_images."""
     number = round(score)
@@ -374,7 +383,7 @@ def paste_score(frame, score_images, score):
     for y in range(score_images.shape[1]):
         for x in range(score_images.shape[2]):
             for channel in range(3):
-                frame[FRAME_PANEL_TOP + y, x, channel] = score_images[index, y, x]
+                frame[PANEL_TOP + y, x, channel] = score_images[index, y, x]
 
 
 @njit(cache=True)
@@ -393,7 +402,7 @@ def draw_frame(state, quads, tile_of_quad, tile_colours, pair_sums, score_images
         (64, 64, 3) uint8, a new array.
     """
     canvas = np.empty((CANVAS_H, CANVAS_W), np.uint8)
-    spans = np.empty((PANEL_TOP, 2))
+    spans = np.empty((CANVAS_H, 2))
     spans[:, 0] = np.inf
     spans[:, 1] = -np.inf
     corners = np.empty((8, 2))
@@ -402,7 +411,7 @@ def draw_frame(state, quads, tile_of_quad, tile_colours, pair_sums, score_images
     draw_ground(canvas, spans, corners, state, zoom)
     draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_colours)
     draw_car(canvas, spans, corners, state, zoom)
-    draw_indicators(canvas, state)
     frame = average(canvas, pair_sums)
+    draw_indicators(frame, state, pair_sums)
     paste_score(frame, score_images, state[REWARD])
     return frame
