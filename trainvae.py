@@ -7,6 +7,7 @@ stages, checkpoint.tar to go on from, pictures in samples/, curves for TensorBoa
 where it stopped.
 """
 
+import time
 from pathlib import Path
 
 import torch
@@ -17,7 +18,16 @@ from tqdm import tqdm
 
 from data.loaders import FRAMES_PER_EPOCH, TEST_FRAMES, FrameDataset, find_rollouts, split_rollouts
 from models.vae import LATENT_SIZE, VAE, vae_loss
-from utils.commandline import add_device_argument, natural_int, pick_device, positive_int, run_script, script_parser
+from utils.commandline import (
+    add_device_argument,
+    natural_int,
+    pick_device,
+    positive_int,
+    run_script,
+    script_parser,
+    uninterrupted,
+)
+from utils.curves import draw_loss_curve
 from utils.logs import open_writer
 from utils.precision import autocast, fast_dtype
 from utils.training import EarlyStopping, TrainingRun, seed_epoch
@@ -45,18 +55,23 @@ def main() -> None:
 
     device = pick_device(args.device)
     dtype = torch.float32 if args.float32 else fast_dtype(device)
-    train_files, test_files = split_rollouts(find_rollouts(args.dataset))
-    train_set = FrameDataset(train_files, FRAMES_PER_EPOCH)
-    test_set = FrameDataset(test_files, TEST_FRAMES)
-    test_set.refill(seed=0, epoch=0)  # the same test frames in every epoch and every run
 
     seed_epoch(args.seed, 0)
-    vae = VAE().to(device, memory_format=torch.channels_last)
+    vae = VAE().to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, fused=True)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
     run = TrainingRun(args.logdir / "vae", vae, optimizer, scheduler, EarlyStopping(STOPPING_PATIENCE))
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.2f})")
+
+    if run.epoch >= args.epochs or run.stopping.stop:
+        print(f"training is complete: {run.folder / 'best.tar'} (--noreload starts over)")
+        return
+
+    train_files, test_files = split_rollouts(find_rollouts(args.dataset))
+    train_set = FrameDataset(train_files, FRAMES_PER_EPOCH)
+    test_set = FrameDataset(test_files, TEST_FRAMES)
+    test_set.refill(seed=0, epoch=0)  # the same test frames in every epoch and every run
 
     def loss_of(frames: Tensor) -> Tensor:
         """Squared error and divergence of a batch of frames (B, 64, 64, 3) uint8, as one tensor (2,)."""
@@ -96,31 +111,42 @@ def main() -> None:
         pairs = torch.stack([frames.unflatten(0, (-1, 8)), vae(frames)[0].unflatten(0, (-1, 8))], dim=1)
         return {"sample": make_grid(samples.cpu()), "reconstruction": make_grid(pairs.flatten(0, 2).cpu())}
 
-    if run.epoch >= args.epochs or run.stopping.stop:
-        print(f"training is complete: {run.folder / 'best.tar'} (--noreload starts over)")
-        return
     with open_writer(run.folder, run.epoch) as writer:
         while run.epoch < args.epochs and not run.stopping.stop:
             epoch = run.epoch + 1
             train_set.refill(args.seed, epoch)
             seed_epoch(args.seed, epoch)
-            train_terms, test_terms = train(), test()
-            train_loss, test_loss = train_terms.sum().item(), test_terms.sum().item()
-            run.finish_epoch(test_loss)
-
-            for name, terms in (("train", train_terms), ("test", test_terms)):
-                writer.add_scalar(f"loss/{name}", terms.sum().item(), epoch)
-                writer.add_scalar(f"loss/reconstruction_{name}", terms[0].item(), epoch)
-                writer.add_scalar(f"loss/divergence_{name}", terms[1].item(), epoch)
-            writer.add_scalar("learning_rate", optimizer.param_groups[0]["lr"], epoch)
-            if not args.nosamples:
-                folder = run.folder / "samples"
-                folder.mkdir(exist_ok=True)
-                for name, picture in pictures().items():
-                    save_image(picture, folder / f"{name}_{epoch}.png")
-                    writer.add_image(name, picture.numpy(), epoch)
-            print(f"epoch {epoch}: train loss {train_loss:.2f}, test loss {test_loss:.2f}")
+            start = time.monotonic()
+            rate = optimizer.param_groups[0]["lr"]
+            row = {"learning_rate": rate} | figures("train", train()) | figures("test", test())
+            with uninterrupted():
+                for tag, value in row.items():
+                    writer.add_scalar(tag, value, epoch)
+                # The curves first: of an epoch that is not in the checkpoint they are purged when it is done again.
+                writer.flush()
+                run.finish_epoch(row)
+                print(
+                    f"epoch {epoch}: train loss {row['loss/train']:.2f}, test loss {row['loss/test']:.2f}, "
+                    f"{len(train_set)} frames, {time.monotonic() - start:.0f} s"
+                )
+                draw_loss_curve(run.history, run.folder / "curve.png", "V: squared error and divergence of a frame")
+                if not args.nosamples:
+                    folder = run.folder / "samples"
+                    folder.mkdir(exist_ok=True)
+                    for name, picture in pictures().items():
+                        save_image(picture, folder / f"{name}_{epoch}.png")
+                        writer.add_image(name, picture.numpy(), epoch)
     print(f"V is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.2f})")
+
+
+def figures(name: str, terms: Tensor) -> dict[str, float]:
+    """What the curves show of the terms (2,) on the `name` frames."""
+    reconstruction, divergence = terms.tolist()
+    return {
+        f"loss/{name}": reconstruction + divergence,
+        f"loss/reconstruction_{name}": reconstruction,
+        f"loss/divergence_{name}": divergence,
+    }
 
 
 def to_images(frames: Tensor) -> Tensor:

@@ -95,15 +95,15 @@ class RolloutRunner:
 def save_rollout(path: Path, rollout: Rollout) -> None:
     """Write a rollout as a compressed npz file that np.load reads; equal rollouts make equal bytes.
 
-    Measured on brownian rollouts, a frame on one core (raw: 12,288 B):
+    Measured on brownian rollouts, processor time for a frame of 12,288 B; driving one takes 100 us:
 
-                          write    load    size
-        np.savez          20-44 us  5-12 us 12,288 B   1,000 rollouts: 12 GB, more than the page cache keeps
-        zlib, level 1     55 us     20 us    1,170 B
-        zlib, level 6     112 us    17 us      715 B
-        ISA-L, level 1    %WRITE%       %LOAD%     %SIZE%   chosen: one part in nine of driving, and small
+                          write    load     size
+        np.savez          12 us     7 us    12,306 B   1,000 rollouts: 12 GB, more than many a page cache holds
+        zlib, level 1     48 us    20 us     1,072 B
+        zlib, level 6    102 us    16 us       658 B
+        ISA-L, level 1    17 us    18 us       907 B   chosen: hardly dearer than np.savez, a thirteenth of its size
 
-    V's training takes some 700 us a frame, so that no loading time among these matters to it.
+    V's training takes 1,000 us a frame and more, so that none of these loading times matters to it.
     Raises UserError if the file cannot be written.
     """
 

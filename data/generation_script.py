@@ -34,9 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--policy", choices=list(POLICIES), default="brown", help="noise that drives the car")
     parser.add_argument("--seed", type=natural_int, default=0, help="decides all tracks and actions")
-    parser.add_argument(
-        "--env", choices=["fast", "gymnasium"], default="fast", help="fast drawing, or Gymnasium's own"
-    )
+    parser.add_argument("--env", choices=["fast", "gymnasium"], default="fast", help="fast drawing, or Gymnasium's own")
     args = parser.parse_args()
 
     settings = {

@@ -8,7 +8,7 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ def find_rollouts(dataset: Path) -> list[Path]:
     """All npz files under a folder, by name with numbers in numerical order. Raises UserError if there are none."""
     files = [path for path in dataset.rglob("*.npz") if not path.name.startswith(".")]
     if not files:
-        raise UserError(f"{dataset}: no rollouts there; make some: python data/generation_script.py --rootdir {dataset}")
+        raise UserError(f"{dataset}: no rollouts; make some: python data/generation_script.py --rootdir {dataset}")
     return sorted(files, key=lambda path: (_natural(path.name), _natural(str(path.parent))))
 
 
@@ -45,7 +45,7 @@ def split_rollouts(files: list[Path]) -> tuple[list[Path], list[Path]]:
     with a warning, because there is no other way to train on it.
     """
     if len(files) == 1:
-        print(f"warning: {files[0]} is the only rollout, so the test loss is measured on training data", file=sys.stderr)
+        print(f"warning: {files[0]} is the only rollout, so the test loss is one of training data", file=sys.stderr)
         return files, files
     test = files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:]
     return [file for file in files if file not in set(test)], test
@@ -76,28 +76,29 @@ class FrameDataset(Dataset):
 
     def __init__(self, files: list[Path], limit: int):
         self._files = files
-        self._all_fit = False
-        # Pages that are never written are never taken from the system, so a small dataset takes what it needs.
-        self._buffer = torch.empty(limit, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
-        self.frames = self._buffer[:0]
+        lengths = [len(load_rollout(file, ("rewards",))[0]) for file in files]
+        self._chooses = sum(lengths) > limit
+        self.frames = torch.empty(min(sum(lengths), limit), FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
+        if not self._chooses:
+            self._read(files)
 
     def refill(self, seed: int, epoch: int) -> None:
-        """Load the frames of an epoch. Which ones depends on seed and epoch alone, unless all fit: then they are
-        all loaded, once. Raises UserError if a file cannot be read."""
-        if self._all_fit:
-            return
+        """Load the frames of an epoch. Which ones depends on seed and epoch alone; if all frames fit, they are
+        there already. Raises UserError if a file cannot be read."""
+        if self._chooses:
+            order = np.random.default_rng([seed, epoch]).permutation(len(self._files))
+            self._read(self._files[index] for index in order)
+
+    def _read(self, files: Iterable[Path]) -> None:
+        """Fill the memory from the files, as far as it reaches."""
         count = 0
-        limit = len(self._buffer)
-        order = np.random.default_rng([seed, epoch]).permutation(len(self._files))
-        for position, index in enumerate(order):
-            (frames,) = load_rollout(self._files[index], ("observations",))
-            taken = torch.from_numpy(frames[: limit - count])
-            self._buffer[count : count + len(taken)] = taken
+        for file in files:
+            (frames,) = load_rollout(file, ("observations",))
+            taken = torch.from_numpy(frames[: len(self.frames) - count])
+            self.frames[count : count + len(taken)] = taken
             count += len(taken)
-            if count == limit:
+            if count == len(self.frames):
                 break
-        self._all_fit = count < limit or (position + 1 == len(order) and len(taken) == len(frames))
-        self.frames = self._buffer[:count]
 
     def __len__(self) -> int:
         return len(self.frames)

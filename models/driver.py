@@ -9,10 +9,11 @@ import copy
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.controller import Controller, bound_actions
 from models.mdrnn import ACTION_SIZE, HIDDEN_SIZE, MDRNN
-from models.vae import LATENT_SIZE, VAE
+from models.vae import FRAME_SIZE, LATENT_SIZE, VAE
 
 INPUT_SIZE = LATENT_SIZE + HIDDEN_SIZE
 CONTROLLER_SIZE = ACTION_SIZE * INPUT_SIZE + ACTION_SIZE  # 867 numbers
@@ -25,6 +26,15 @@ class Driver:
         encoder = copy.deepcopy(vae.encoder).eval()
         self.device = device
         self._dtype = dtype
+        # conv1 for frames as they come, 0 to 255, and in the layout in which it is fastest: two pixels side by side
+        # become one of six channels, and its 4x4 kernel over three channels a 4x2 kernel over six.
+        self._conv1_weight = (
+            (encoder.conv1.weight.detach() / 255)
+            .unflatten(3, (2, 2))  # (32, 3, 4, 2, 2): output, colour, row, pair, side
+            .permute(0, 4, 1, 2, 3)
+            .flatten(1, 2)
+            .to(device, dtype, memory_format=torch.channels_last)
+        )
         self._encoder = encoder.to(device, dtype, memory_format=torch.channels_last)
         rnn = mdrnn.rnn
         self._lstm = [
@@ -39,8 +49,7 @@ class Driver:
         frames (N, 64, 64, 3) uint8, on any device; controllers (N, 867) as made by `flatten_controller`; hidden and
         memory (N, 256), M's state before this moment, are advanced in place to the state after it.
         """
-        images = frames.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(self._dtype).div_(255)
-        latents = self._encoder.fc_mu(self._encoder.features(images)).float()
+        latents = self._encode(frames.to(self.device, non_blocking=True))
         weights, biases = controllers.split([ACTION_SIZE * INPUT_SIZE, ACTION_SIZE], dim=1)
         inputs = torch.cat([latents, hidden], dim=1)
         raw = (weights.unflatten(1, (ACTION_SIZE, INPUT_SIZE)) * inputs[:, None]).sum(dim=-1) + biases
@@ -49,6 +58,12 @@ class Driver:
         hidden.copy_(state[0])
         memory.copy_(state[1])
         return actions
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        """V's mu (N, 32) float32 of frames (N, 64, 64, 3) uint8."""
+        pairs = frames.view(len(frames), FRAME_SIZE, FRAME_SIZE // 2, 6).permute(0, 3, 1, 2).to(self._dtype)
+        x = F.conv2d(pairs, self._conv1_weight, self._encoder.conv1.bias, stride=(2, 1))
+        return self._encoder.fc_mu(self._encoder.upper_features(x)).float()
 
 
 def flatten_controller(controller: Controller) -> np.ndarray:

@@ -3,7 +3,8 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -27,6 +28,24 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(_fail(f"{error.filename or 'file system'}: {error.strerror or error}", status=1))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted; run the same command again to continue", status=130))
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until the block is done, which should take a second or two at most: what belongs
+    together is written together, and no library is left in a state from which it cannot be closed."""
+    pending: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda signum, frame: pending.append(signum))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if pending:
+        raise KeyboardInterrupt
 
 
 def _interrupt(signum: int, frame: object) -> None:

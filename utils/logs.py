@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from torch.utils.tensorboard import SummaryWriter
 
 
 def open_writer(folder: Path, done: int) -> SummaryWriter:

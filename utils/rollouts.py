@@ -23,8 +23,8 @@ STEP_COST = 0.1  # what CarRacing charges for every step
 # Processors choose other kernels for few rows than for many, with other roundings. In batches of full multiples of
 # this, an episode's outcome does not depend on how many others run beside it.
 BATCH_MULTIPLE = 16
-# More in lockstep gains nothing more from batching and costs memory.
-MAX_ENVIRONMENTS = 128
+# Enough for the models to work in batches; with more, the environments no longer fit in the processor's cache.
+MAX_ENVIRONMENTS = 32
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class TrainingRun:
     optimizer: Optimizer
     scheduler: ReduceLROnPlateau
     stopping: EarlyStopping
+    history: list[dict[str, float]] = field(default_factory=list, init=False)  # one row of figures an epoch
     epoch: int = field(default=0, init=False)  # epochs done
 
     def resume(self) -> bool:
@@ -68,14 +69,17 @@ class TrainingRun:
             self.scheduler.load_state_dict(state["scheduler"])
             self.stopping.load_state_dict(state["earlystopping"])
             self.epoch = int(state["epoch"])
+            self.history = list(state.get("history", []))  # the 2018 implementation keeps none
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
 
-    def finish_epoch(self, loss: float) -> None:
-        """Count an epoch with this test loss: adapt the learning rate, write checkpoint.tar, and best.tar if it
-        is the best so far."""
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        """Count an epoch with these figures. By its "loss/test" adapt the learning rate, write checkpoint.tar, and
+        best.tar if it is the best so far."""
+        loss = row["loss/test"]
         self.epoch += 1
+        self.history.append(row)
         self.scheduler.step(loss)
         improved = self.stopping.step(loss)
         state = {
@@ -85,6 +89,7 @@ class TrainingRun:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "earlystopping": self.stopping.state_dict(),
+            "history": self.history,
         }
         # best.tar first: if the run dies between the two, the epoch is done again and best.tar written again.
         if improved:

@@ -1,0 +1,161 @@
+"""Measure every stage beside the design of 2018, in one run.
+
+    python benchmarks/throughput.py
+
+Each work is done in turn by ours and by its reference (A B A B ...), on one core unless it says otherwise; the table has
+the medians. The machine should have nothing else to do. Takes some 15 minutes.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
+
+from benchmarks import reference  # noqa: E402
+from data.carracing import RolloutRunner, brown  # noqa: E402
+from envs import make_env  # noqa: E402
+from models.driver import CONTROLLER_SIZE  # noqa: E402
+from models.mdrnn import MDRNN  # noqa: E402
+from models.vae import VAE  # noqa: E402
+from utils.checkpoints import save_checkpoint  # noqa: E402
+from utils.precision import fast_dtype  # noqa: E402
+from utils.rollouts import Episode, LockstepRunner, rollout_pool  # noqa: E402
+
+CPU = torch.device("cpu")
+ROUNDS = 3
+LANE = 64  # environments in lockstep
+
+
+def rate(work: Callable[[], int]) -> float:
+    """How many of the things that `work` returns the number of are done in a second."""
+    start = time.perf_counter()
+    count = work()
+    return count / (time.perf_counter() - start)
+
+
+def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], unit: str, aim: str) -> None:
+    """Print one row of the table."""
+    rates = [(ours(), theirs()) for _ in range(ROUNDS)]
+    a, b = (statistics.median(column) for column in zip(*rates, strict=True))
+    ratio = statistics.median(ours / theirs for ours, theirs in rates)
+    print(f"| {name} | {a:,.0f} {unit} | {b:,.1f} {unit} | {ratio:.1f} | {aim} |", flush=True)
+
+
+def drive_random(environment, steps: int, seed: int = 0) -> int:
+    """Steps of brownian driving, resets included."""
+    environment.reset(seed=seed)
+    for action in brown(np.random.default_rng(seed), steps):
+        _, _, terminated, truncated, _ = environment.step(action)
+        if terminated or truncated:
+            environment.reset()
+    return steps
+
+
+def lockstep_rate(logdir: Path, environments: int, ticks: int, dtype: torch.dtype) -> float:
+    """Controller steps a second of one process, resets left out (they are measured with the episodes)."""
+    runner = LockstepRunner(logdir, "fast", environments, "cpu", dtype)
+    controllers = np.random.default_rng(0).normal(scale=0.1, size=(environments, CONTROLLER_SIZE)).astype(np.float32)
+    for number, controller in enumerate(controllers):
+        runner.submit(number, Episode(controller, number))
+    for _ in range(60):  # past the zooming frames
+        runner.advance()
+
+    def work() -> int:
+        ended = sum(len(runner.advance()) for _ in range(ticks))
+        if ended:
+            raise RuntimeError("an episode ended, and the rate would be of fewer environments")
+        return ticks * environments
+
+    return rate(work)
+
+
+def episodes_rate(logdir: Path, workers: int, env_kind: str, episodes: int) -> float:
+    """Controller steps a second of a pool on whole episodes, resets and the tail included."""
+    controller = np.zeros(CONTROLLER_SIZE, dtype=np.float32)
+    jobs = [Episode(controller, track) for track in range(episodes)]
+    with rollout_pool(logdir, env_kind, CPU, workers, episodes) as pool:
+        list(pool.run(jobs[:workers]))  # the workers are awake
+        return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
+
+
+def one_core() -> None:
+    """Pin this process and those it starts to one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    every_core = os.sched_getaffinity(0)
+    print(f"{platform.processor() or platform.machine()}, {len(every_core)} cores, {fast_dtype(CPU)}, ", end="")
+    print(", ".join(f"{package} {version(package)}" for package in ("torch", "gymnasium", "numpy", "numba", "cma")))
+    print("\n| work | ours | design of 2018 | ratio | aim |\n|---|---|---|---|---|")
+
+    with tempfile.TemporaryDirectory() as folder:
+        logdir = Path(folder)
+        torch.manual_seed(0)
+        save_checkpoint(logdir / "vae" / "best.tar", {"state_dict": VAE().state_dict()})
+        save_checkpoint(logdir / "mdrnn" / "best.tar", {"state_dict": MDRNN().state_dict()})
+        one_core()
+
+        fast, plain = make_env("fast"), make_env("gymnasium")
+        drive_random(fast, 10)
+        compare(
+            "environment steps",
+            lambda: rate(lambda: drive_random(fast, 8000)),
+            lambda: rate(lambda: drive_random(plain, 300)),
+            "/s",
+            "60 (physics alone: 94)",
+        )
+        compare(
+            f"controller steps, {LANE} cars in lockstep",
+            lambda: lockstep_rate(logdir, LANE, 200, fast_dtype(CPU)),
+            lambda: rate(lambda: reference.controller_steps(200)),
+            "/s",
+            "70",
+        )
+        runner = RolloutRunner("fast", "brown", 0)
+
+        def generate() -> int:
+            for number in range(8):
+                runner.submit(number, (number, logdir / "rollouts" / f"rollout_{number}.npz"))
+            return sum(length for _ in range(8) for _, length in runner.advance())
+
+        compare(
+            "generation, frames on disk",
+            lambda: rate(generate),
+            lambda: rate(lambda: reference.generated_frames(300, logdir / "reference.npz")),
+            "/s",
+            "40",
+        )
+        os.sched_setaffinity(0, every_core)
+        compare(
+            "controller steps in whole episodes: 2 workers against 1",
+            lambda: episodes_rate(logdir, 2, "fast", 2 * LANE),
+            lambda: episodes_rate(logdir, 1, "fast", LANE),
+            "/s",
+            "1.9",
+        )
+        compare(
+            "scoring in Gymnasium's renderer against its drawing alone",
+            lambda: episodes_rate(logdir, 1, "gymnasium", 4),
+            lambda: rate(lambda: drive_random(plain, 500)),
+            "/s",
+            "0.91",
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What the tests of several scripts share: running a script as a user would, and small data made by the real ones."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from data.carracing import Rollout, save_rollout
+from data.loaders import find_rollouts, load_rollout
+
+ROOT = Path(__file__).parent.parent
+# One thread a process: with more, results depend on the machine, and processes that share cores slow each other down.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def run(script: str, *arguments: object, **options) -> subprocess.CompletedProcess:
+    """Run a script of the project to its end; returns its status and what it printed."""
+    command = [sys.executable, script, *map(str, arguments)]
+    settings = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run(command, **settings | options)
+
+
+@contextmanager
+def start(script: str, *arguments: object) -> Iterator[subprocess.Popen]:
+    """Start a script of the project; it is ended with the block if it still runs then."""
+    command = [sys.executable, script, *map(str, arguments)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until the condition holds; fails if it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def succeed(result: subprocess.CompletedProcess) -> str:
+    """The output of a script that ended well."""
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def assert_one_line_error(result: subprocess.CompletedProcess, *parts: object) -> None:
+    """The contract's answer to a user's mistake: status 1, one line, and these parts in it."""
+    assert result.returncode == 1, result.stdout + result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and result.stderr.rstrip().endswith(lines[0]), result.stderr
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert str(part) in lines[0]
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory) -> Path:
+    """Four rollouts as the generation script makes them; not to be changed."""
+    folder = tmp_path_factory.mktemp("generated") / "carracing"
+    succeed(run("data/generation_script.py", "--rollouts", 4, "--rootdir", folder, "--threads", 2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(generated, tmp_path_factory) -> Path:
+    """The first seconds of four real rollouts, of different lengths; not to be changed."""
+    folder = tmp_path_factory.mktemp("tiny") / "carracing"
+    for path, length in zip(find_rollouts(generated), (150, 20, 200, 120), strict=True):
+        arrays = load_rollout(path, Rollout._fields)
+        save_rollout(folder / "thread_0" / path.name, Rollout(*(array[:length] for array in arrays)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_dataset, tmp_path_factory) -> Path:
+    """A run folder with V and M after one epoch; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    for script in ("trainvae.py", "trainmdrnn.py"):
+        succeed(run(script, "--logdir", folder, "--dataset", tiny_dataset, "--epochs", 1))
+    return folder
+
+
+@pytest.fixture
+def tiny_run(trained, tmp_path) -> Path:
+    """A copy of `trained` that the test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))

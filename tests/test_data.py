@@ -1,0 +1,276 @@
+"""Rollouts: how they are drawn, made, stored, split and read."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_one_line_error, run, start, succeed, wait_until
+
+from data.carracing import Rollout, brown, save_rollout, white
+from data.loaders import (
+    SEQUENCE_LENGTH,
+    FrameDataset,
+    LatentDataset,
+    find_rollouts,
+    load_rollout,
+    split_rollouts,
+)
+from envs import make_env
+from utils.commandline import UserError
+from utils.tracks import data_track
+
+
+def generate(rootdir: Path, rollouts: int, *arguments: object):
+    return run("data/generation_script.py", "--rootdir", rootdir, "--rollouts", rollouts, *arguments)
+
+
+def contents(rootdir: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in find_rollouts(rootdir)}
+
+
+def test_policies_stay_in_the_box_and_move_as_they_should():
+    actions = brown(np.random.default_rng(0), 20_000)
+    assert actions.dtype == np.float32 and actions.shape == (20_000, 3)
+    for policy in (brown, white):
+        noise = policy(np.random.default_rng(1), 5_000)
+        assert (noise >= [-1, 0, 0]).all() and (noise <= 1).all()
+        assert (noise == policy(np.random.default_rng(1), 5_000)).all()
+    inside = (np.abs(actions[:-1, 0]) < 0.4).nonzero()[0]  # too far from the walls to be clipped
+    assert np.diff(actions[:, 0])[inside].std() == pytest.approx((1 / 50) ** 0.5, rel=0.03)
+    uniform = white(np.random.default_rng(2), 20_000)
+    assert uniform.mean(axis=0) == pytest.approx([0, 0.5, 0.5], abs=0.02)
+    assert uniform.std(axis=0) == pytest.approx(np.array([2, 1, 1]) / 12**0.5, abs=0.02)
+
+
+def test_a_rollout_is_what_the_environment_does(generated):
+    observations, actions, rewards, terminals = load_rollout(generated / "thread_1" / "rollout_1.npz", Rollout._fields)
+    assert [array.dtype.name for array in (observations, actions, rewards, terminals)] == [
+        "uint8",
+        "float32",
+        "float32",
+        "bool",
+    ]
+    env = make_env("fast")
+    frame, _ = env.reset(seed=data_track(0, 1))
+    for step in range(len(rewards)):
+        assert (observations[step] == frame).all()
+        frame, reward, terminated, truncated, _ = env.step(actions[step])
+        assert rewards[step] == np.float32(reward)
+        assert terminals[step] == terminated
+    assert terminated or truncated
+
+
+def test_generation_makes_exactly_n_whatever_the_threads(generated, tmp_path):
+    assert {str(path.relative_to(generated)) for path in find_rollouts(generated)} == {
+        f"thread_{number % 2}/rollout_{number}.npz" for number in range(4)
+    }
+    output = succeed(generate(tmp_path, 3, "--threads", 8))
+    assert "3 rollouts, 3000 frames" in output and str(tmp_path) in output
+    assert contents(tmp_path).items() <= contents(generated).items()
+    assert len(find_rollouts(tmp_path)) == 3
+
+
+def test_generation_resumes_and_mends(generated, tmp_path):
+    rootdir = Path(shutil.copytree(generated, tmp_path / "data"))
+    missing, damaged = rootdir / "thread_0" / "rollout_2.npz", rootdir / "thread_1" / "rollout_3.npz"
+    missing.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:10_000])
+    kept = (rootdir / "thread_0" / "rollout_0.npz").stat().st_mtime_ns
+    result = generate(rootdir, 4, "--threads", 8)
+    assert "2 rollouts" in succeed(result)
+    assert f"{damaged}: damaged" in result.stderr
+    assert contents(rootdir) == contents(generated)
+    assert (rootdir / "thread_0" / "rollout_0.npz").stat().st_mtime_ns == kept
+    assert "nothing to do" in succeed(generate(rootdir, 2))
+
+
+def test_generation_refuses_to_mix(generated, tmp_path):
+    before = contents(generated)
+    for other in (["--seed", 1], ["--policy", "white", "--env", "gymnasium"]):
+        assert_one_line_error(generate(generated, 6, *other), generated / "generation.json", "--rootdir")
+    assert contents(generated) == before
+
+    unknown = tmp_path / "unknown"
+    shutil.copytree(generated / "thread_0", unknown / "thread_0")
+    assert_one_line_error(generate(unknown, 6), unknown / "generation.json", "--rootdir")
+
+    foreign = Path(shutil.copytree(generated, tmp_path / "foreign"))
+    np.savez(foreign / "thread_0" / "rollout_0.npz", frames=np.zeros(3))
+    assert_one_line_error(generate(foreign, 6), foreign / "thread_0" / "rollout_0.npz", "move it away")
+
+
+def test_generation_survives_a_killed_worker(tmp_path):
+    with start("data/generation_script.py", "--rootdir", tmp_path, "--rollouts", 12, "--threads", 1) as process:
+        wait_until(lambda: list(tmp_path.glob("thread_0/*.npz")))
+        os.kill(_workers(process.pid)[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "SIGKILL" in errors
+    for number in range(12):
+        load_rollout(tmp_path / "thread_0" / f"rollout_{number}.npz", Rollout._fields)
+    assert not list(tmp_path.glob("thread_0/.*"))
+
+
+def test_generation_that_is_stopped_goes_on(tmp_path):
+    with start("data/generation_script.py", "--rootdir", tmp_path, "--rollouts", 500, "--threads", 2) as process:
+        wait_until(lambda: list(tmp_path.glob("thread_*/*.npz")))
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "same command again" in errors
+    made = len(find_rollouts(tmp_path))
+    assert 0 < made < 500
+    succeed(generate(tmp_path, made + 3, "--threads", 2))
+    for number in range(made + 3):
+        load_rollout(tmp_path / f"thread_{number % 2}" / f"rollout_{number}.npz", Rollout._fields)
+
+
+def test_generation_in_gymnasiums_renderer(tmp_path):
+    succeed(generate(tmp_path, 1, "--env", "gymnasium", "--policy", "white"))
+    (frames,) = load_rollout(tmp_path / "thread_0" / "rollout_0.npz", ("observations",))
+    assert len(frames) > 10
+
+
+def test_generation_wrong_use(tmp_path):
+    for wrong in (["--rollouts", "0"], ["--threads", "-1"]):
+        assert run("data/generation_script.py", "--rootdir", tmp_path / "data", *wrong).returncode == 2
+    assert not (tmp_path / "data").exists()
+
+
+def test_generation_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert_one_line_error(generate(tmp_path / "file" / "data", 1), tmp_path / "file")
+
+
+def rollout(length: int, value: int = 0) -> Rollout:
+    """A rollout whose every frame is `value` and whose rewards count up."""
+    return Rollout(
+        np.full((length, 64, 64, 3), value, np.uint8),
+        np.zeros((length, 3), np.float32),
+        np.arange(length, dtype=np.float32),
+        np.arange(length) == length - 1,
+    )
+
+
+def make_dataset(folder: Path, lengths: list[int]) -> list[Path]:
+    for number, length in enumerate(lengths):
+        save_rollout(folder / f"thread_{number % 2}" / f"rollout_{number}.npz", rollout(length, value=number))
+    return find_rollouts(folder)
+
+
+def test_files_are_found_in_numerical_order(tmp_path):
+    files = make_dataset(tmp_path, [1] * 12)
+    assert [file.name for file in files] == [f"rollout_{number}.npz" for number in range(12)]
+
+
+def test_split_is_deterministic_and_survives_growth():
+    files = [Path(f"rollout_{number}.npz") for number in range(57)]
+    train, test = split_rollouts(files)
+    assert sorted(train + test) == sorted(files) and not set(train) & set(test)
+    assert test == [Path(f"rollout_{number}.npz") for number in (9, 19, 29, 39, 49)]
+    grown_train, grown_test = split_rollouts([*files, *(Path(f"rollout_{number}.npz") for number in range(57, 99))])
+    assert set(train) <= set(grown_train) and set(test) <= set(grown_test)
+    assert split_rollouts(files[:2]) == (files[:1], files[1:2])
+
+
+def test_one_rollout_is_on_both_sides(capsys):
+    assert split_rollouts([Path("only.npz")]) == ([Path("only.npz")], [Path("only.npz")])
+    assert "only.npz" in capsys.readouterr().err
+
+
+def test_frames_are_bounded_and_chosen_by_seed_and_epoch(tmp_path):
+    files = make_dataset(tmp_path, [30] * 10)
+
+    def chosen(seed: int, epoch: int) -> list[int]:
+        dataset.refill(seed, epoch)
+        return dataset[torch.arange(len(dataset))][:, 0, 0, 0].tolist()
+
+    dataset = FrameDataset(files, limit=100)
+    assert len(chosen(0, 1)) == 100 == len(dataset.frames)
+    assert chosen(0, 1) == chosen(0, 1) != chosen(0, 2) != chosen(1, 2)
+    seen = {value for epoch in range(20) for value in chosen(0, epoch)}
+    assert seen == set(range(10))  # every file has its turn
+    assert dataset[3].shape == (64, 64, 3) and dataset[torch.tensor([1, 2])].shape == (2, 64, 64, 3)
+
+    dataset = FrameDataset(files, limit=1000)
+    assert chosen(0, 1) == chosen(0, 2) == sorted(list(range(10)) * 30)  # all of them, in one order
+
+
+def fake_encoder(frames):
+    """mu is the frame's value, sigma one hundredth."""
+    mu = frames[:, 0, 0, :1].float().expand(-1, 32)
+    return mu, torch.full_like(mu, 0.01).log()
+
+
+def test_sequences_of_rollouts_of_different_lengths(tmp_path):
+    lengths = [100, 1, 32, 33, 7]
+    dataset = LatentDataset(make_dataset(tmp_path, lengths), fake_encoder)
+    for shift in (0, 1, 13, 31):
+        dataset.cut(shift)
+        batch = dataset[torch.arange(len(dataset))]
+        assert batch.latents.shape == batch.next_latents.shape == (SEQUENCE_LENGTH, len(dataset), 32)
+        seen = {
+            (round(value.item()), int(step))
+            for value, step, real in zip(
+                batch.latents[..., 0].flatten(), batch.rewards.flatten(), batch.real.flatten(), strict=True
+            )
+            if real
+        }
+        assert seen == {(number, step) for number, length in enumerate(lengths) for step in range(length)}
+        # The next latent is of the same rollout; a rollout's last step has none, and only that is terminal.
+        step_ends = torch.tensor(lengths)[batch.latents[..., 0].round().long()] - 1
+        assert (batch.has_next == (batch.real & (batch.rewards < step_ends))).all()
+        assert (batch.terminals[batch.real] == (batch.rewards == step_ends)[batch.real]).all()
+        assert ((batch.next_latents - batch.latents)[batch.has_next].abs() < 0.2).all()
+
+
+def test_latents_are_drawn_anew_and_follow_the_seed(tmp_path):
+    dataset = LatentDataset(make_dataset(tmp_path, [64]), fake_encoder)
+    index = torch.arange(2)
+    torch.manual_seed(0)
+    first, second = dataset[index].latents, dataset[index].latents
+    torch.manual_seed(0)
+    assert (dataset[index].latents == first).all() and not (first == second).any()
+    assert (first - second).std() == pytest.approx(0.01 * 2**0.5, rel=0.1)
+
+
+def test_latents_take_little_memory(tmp_path):
+    dataset = LatentDataset(make_dataset(tmp_path, [100] * 3), fake_encoder)
+    held = sum(value.nbytes for value in vars(dataset).values() if isinstance(value, torch.Tensor))
+    assert held / 300 < 160
+
+
+@pytest.mark.parametrize("keys", [("observations",), Rollout._fields])
+def test_bad_files_are_named_with_the_mending_command(keys, tmp_path):
+    make_dataset(tmp_path, [300])
+    path = tmp_path / "thread_0" / "rollout_0.npz"
+    whole = path.read_bytes()
+    bad = {
+        "empty": b"",
+        "truncated": whole[: len(whole) // 2],
+        "a byte wrong": whole[:200] + bytes([whole[200] ^ 255]) + whole[201:],
+        "no archive": b"hello" * 1000,
+    }
+    for content in bad.values():
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path}: .*generation_script.py.*--rootdir {tmp_path}"):
+            load_rollout(path, keys)
+    for arrays in ({"frames": np.zeros(3)}, dict.fromkeys(Rollout._fields, np.zeros((3, 96, 96, 3)))):
+        np.savez(path, **arrays)
+        with pytest.raises(UserError, match=f"{path}: not a rollout .*generation_script.py"):
+            load_rollout(path, keys)
+
+
+def test_missing_and_empty_datasets(tmp_path):
+    for folder in (tmp_path / "missing", tmp_path):
+        with pytest.raises(UserError, match=f"{folder}: no rollouts.*generation_script.py --rootdir {folder}"):
+            find_rollouts(folder)
+
+
+def _workers(pid: int) -> list[int]:
+    """The worker processes of a script (and not multiprocessing's resource tracker)."""
+    pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]

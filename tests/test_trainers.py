@@ -1,0 +1,175 @@
+"""trainvae.py and trainmdrnn.py as a user runs them, stopped and disturbed in all ways."""
+
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import assert_one_line_error, run, start, succeed, wait_until
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data.carracing import Rollout, save_rollout
+from data.loaders import find_rollouts, load_rollout
+from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae
+
+STAGES = [("trainvae.py", "vae"), ("trainmdrnn.py", "mdrnn")]
+both_trainers = pytest.mark.parametrize(("script", "stage"), STAGES)
+
+
+def checkpoint(logdir: Path, stage: str) -> dict:
+    return load_checkpoint(logdir / stage / "checkpoint.tar", "")
+
+
+def assert_equal_weights(first: dict, second: dict) -> None:
+    assert first["state_dict"].keys() == second["state_dict"].keys()
+    for name, weight in first["state_dict"].items():
+        assert torch.equal(weight, second["state_dict"][name]), name
+
+
+def curves(folder: Path) -> dict[str, list[int]]:
+    """The steps that TensorBoard shows, by tag."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_first_epoch_leaves_all_that_is_promised(trained):
+    pictures = {"vae": ["sample_1.png", "reconstruction_1.png"], "mdrnn": ["dream_1.png"]}
+    terms = {"vae": ["reconstruction", "divergence"], "mdrnn": ["gmm", "terminal", "reward"]}
+    load_vae(trained), load_mdrnn(trained)
+    for stage in ("vae", "mdrnn"):
+        for name in ("best.tar", "checkpoint.tar"):
+            state = load_checkpoint(trained / stage / name, "")
+            assert {"state_dict", "epoch", "precision", "optimizer", "scheduler", "earlystopping"} <= state.keys()
+            assert state["epoch"] == 1
+        for name in pictures[stage]:
+            assert (trained / stage / "samples" / name).stat().st_size > 1000
+        assert (trained / stage / "curve.png").stat().st_size > 1000
+        expected = {"loss/train", "loss/test", "learning_rate"}
+        expected |= {f"loss/{term}_{side}" for term in terms[stage] for side in ("train", "test")}
+        assert curves(trained / stage) == dict.fromkeys(expected, [1])
+        images = EventAccumulator(str(trained / stage)).Reload().Tags()["images"]
+        assert set(images) == {name.removesuffix("_1.png") for name in pictures[stage]}
+
+
+@both_trainers
+def test_two_runs_end_where_one_does(script, stage, tiny_run, tiny_dataset, tmp_path):
+    options = ["--dataset", tiny_dataset, "--epochs", 2]
+    assert "after epoch 1" in succeed(run(script, "--logdir", tiny_run, *options))
+    straight = tmp_path / "straight"
+    if stage == "mdrnn":
+        shutil.copytree(tiny_run / "vae", straight / "vae")
+    succeed(run(script, "--logdir", straight, "--nosamples", *options))
+    resumed, expected = checkpoint(tiny_run, stage), checkpoint(straight, stage)
+    assert_equal_weights(resumed, expected)
+    for key in ("epoch", "precision", "scheduler", "earlystopping", "history"):
+        assert resumed[key] == expected[key], key
+    assert curves(tiny_run / stage) == curves(straight / stage)
+    assert not (straight / stage / "samples").exists()
+
+
+@both_trainers
+def test_complete_training_is_left_alone_and_noreload_starts_over(script, stage, tiny_run, tiny_dataset):
+    path = tiny_run / stage / "checkpoint.tar"
+    before, first = path.stat().st_mtime_ns, checkpoint(tiny_run, stage)
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--epochs", 1]
+    assert "complete" in succeed(run(script, *options))
+    assert path.stat().st_mtime_ns == before
+    assert "epoch 1:" in succeed(run(script, *options, "--noreload"))
+    assert path.stat().st_mtime_ns != before
+    again = checkpoint(tiny_run, stage)
+    assert again["epoch"] == 1
+    assert_equal_weights(first, again)
+    assert curves(tiny_run / stage)["loss/test"] == [1]
+
+
+@both_trainers
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on(script, stage, stop, tiny_run, tiny_dataset):
+    path = tiny_run / stage / "checkpoint.tar"
+    before = path.stat().st_mtime_ns
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples"]
+    with start(script, *options, "--epochs", 1000) as process:
+        wait_until(lambda: path.stat().st_mtime_ns != before)
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=30)
+    if stop == signal.SIGKILL:
+        done = checkpoint(tiny_run, stage)["epoch"]
+        assert done >= 2
+        assert f"epoch {done + 1}:" in succeed(run(script, *options, "--epochs", done + 1))
+        state = checkpoint(tiny_run, stage)
+        assert state["epoch"] == len(state["history"]) == done + 1
+        assert curves(tiny_run / stage)["loss/test"] == list(range(1, done + 2))
+    else:
+        assert process.returncode == 130
+        assert "same command again" in errors and "Traceback" not in errors
+        assert checkpoint(tiny_run, stage)["epoch"] >= 2
+        assert not list((tiny_run / stage).glob(".*"))  # no temporary file is left
+
+
+@both_trainers
+def test_a_full_disk_keeps_the_old_checkpoint(script, stage, tiny_run, tiny_dataset):
+    path = tiny_run / stage / "checkpoint.tar"
+    before = path.read_bytes()
+    result = run(
+        script,
+        *("--logdir", tiny_run, "--dataset", tiny_dataset, "--epochs", 2),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
+    )
+    assert_one_line_error(result, tiny_run / stage, "cannot be written", "free some space")
+    assert path.read_bytes() == before
+
+
+@both_trainers
+def test_a_damaged_checkpoint(script, stage, tiny_run, tiny_dataset):
+    path = tiny_run / stage / "checkpoint.tar"
+    path.write_bytes(path.read_bytes()[:100_000])
+    result = run(script, "--logdir", tiny_run, "--dataset", tiny_dataset)
+    assert_one_line_error(result, path, "--noreload")
+
+
+@both_trainers
+def test_bad_datasets(script, stage, tiny_run, tiny_dataset, tmp_path):
+    shutil.rmtree(tiny_run / "mdrnn")
+    result = run(script, "--logdir", tiny_run, "--dataset", tmp_path / "none", "--epochs", 2)
+    assert_one_line_error(result, tmp_path / "none", "generation_script.py")
+
+    dataset = Path(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    truncated = find_rollouts(dataset)[1]
+    truncated.write_bytes(truncated.read_bytes()[:5000])
+    result = run(script, "--logdir", tiny_run, "--dataset", dataset, "--epochs", 2)
+    assert_one_line_error(result, truncated, "generation_script.py")
+
+
+def test_trainmdrnn_without_vae(tiny_dataset, tmp_path):
+    result = run("trainmdrnn.py", "--logdir", tmp_path, "--dataset", tiny_dataset)
+    assert_one_line_error(result, tmp_path / "vae" / "best.tar", f"trainvae.py --logdir {tmp_path}")
+
+
+@both_trainers
+def test_a_logdir_that_cannot_be_written(script, stage, trained, tiny_dataset, tmp_path):
+    logdir = tmp_path / "run"
+    shutil.copytree(trained / "vae", logdir / "vae")
+    shutil.rmtree(logdir / stage, ignore_errors=True)
+    (logdir / stage).write_text("a file where a folder should be")
+    result = run(script, "--logdir", logdir, "--dataset", tiny_dataset)
+    assert_one_line_error(result, logdir / stage)
+
+
+def test_wrong_use(tmp_path):
+    assert run("trainvae.py").returncode == 2
+    assert run("trainmdrnn.py", "--logdir", tmp_path / "run", "--epochs", "-3").returncode == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_short_rollout_and_all_options(tiny_dataset, tmp_path):
+    arrays = load_rollout(find_rollouts(tiny_dataset)[0], Rollout._fields)
+    save_rollout(tmp_path / "data" / "thread_0" / "rollout_0.npz", Rollout(*(array[:9] for array in arrays)))
+    options = ["--logdir", tmp_path / "run", "--dataset", tmp_path / "data", "--epochs", 1, "--float32", "--seed", 5]
+    result = run("trainvae.py", *options, "--batch-size", 4, "--device", "cpu")
+    assert "epoch 1" in succeed(result) and "only rollout" in result.stderr
+    assert "epoch 1" in succeed(run("trainmdrnn.py", *options, "--include_reward", "--device", "cpu"))
+    row = checkpoint(tmp_path / "run", "mdrnn")["history"][0]
+    total = row["loss/gmm_test"] + row["loss/terminal_test"] + row["loss/reward_test"]
+    assert row["loss/test"] == pytest.approx(total / 34)
