@@ -17,8 +17,8 @@ setup: .venv/installed  ## make .venv with all that the project needs
 
 quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a score and a GIF
 	$(BIN)/python data/generation_script.py --rollouts 160 --rootdir datasets/$(RUN) --threads 8
-	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 3
-	$(BIN)/python trainmdrnn.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 10
+	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 2
+	$(BIN)/python trainmdrnn.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 8
 	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 30
 	$(BIN)/python test_controller.py --logdir $(RUN) --episodes 20 --json $(RUN)/score.json --record $(RUN)/driver.gif
 	@echo

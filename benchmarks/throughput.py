@@ -2,8 +2,8 @@
 
     python benchmarks/throughput.py
 
-Each work is done in turn by ours and by its reference (A B A B ...), on one core unless it says otherwise; the table has
-the medians. The machine should have nothing else to do. Takes some 15 minutes.
+Each work is done in turn by ours and by its reference (A B A B ...), on one core unless it says otherwise; the table
+has the medians. The machine should have nothing else to do. Takes some 15 minutes.
 """
 
 import argparse
