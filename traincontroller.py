@@ -26,6 +26,7 @@ from utils.commandline import (
     positive_int,
     run_script,
     script_parser,
+    uninterrupted,
 )
 from utils.curves import draw_controller_curve
 from utils.evolution import Evolution
@@ -115,13 +116,16 @@ def main() -> None:
 
             row["seconds"] = (history[-1]["seconds"] if history else 0) + time.monotonic() - start
             history.append({tag: float(value) for tag, value in row.items()})
-            for tag, value in history[-1].items():
-                if tag != "generation":
-                    writer.add_scalar(tag, value, generation)
-            tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
-            best = save(folder, evolution, history, best)
-            if "return/mean" in row:
-                draw_controller_curve(history, folder / "curve.png")
+            with uninterrupted():
+                for tag, value in history[-1].items():
+                    if tag != "generation":
+                        writer.add_scalar(tag, value, generation)
+                # The curves first: of a generation that is not in the checkpoint they are purged when it is done again.
+                writer.flush()
+                best = save(folder, evolution, history, best)
+                tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
+                if "return/mean" in row:
+                    draw_controller_curve(history, folder / "curve.png")
     print(f"{finished}; best mean on the selection tracks: {best:.1f} ({folder / 'best.tar'})")
 
 

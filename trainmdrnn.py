@@ -139,7 +139,9 @@ def main() -> None:
             seed_epoch(args.seed, epoch)
             start = time.monotonic()
             rate = optimizer.param_groups[0]["lr"]
-            row = {"learning_rate": rate} | figures("train", train()) | figures("test", test())
+            train_terms = train()
+            speed = len(train_set) / (time.monotonic() - start)
+            row = {"learning_rate": rate} | figures("train", train_terms) | figures("test", test())
             with uninterrupted():
                 for tag, value in row.items():
                     writer.add_scalar(tag, value, epoch)
@@ -148,7 +150,7 @@ def main() -> None:
                 run.finish_epoch(row)
                 print(
                     f"epoch {epoch}: train loss {row['loss/train']:.4f}, test loss {row['loss/test']:.4f}, "
-                    f"{len(train_set)} sequences, {time.monotonic() - start:.0f} s"
+                    f"{len(train_set)} sequences at {speed:.0f} a second"
                 )
                 draw_loss_curve(run.history, run.folder / "curve.png", "M: loss per predicted number")
                 if not args.nosamples:

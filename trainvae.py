@@ -118,7 +118,9 @@ def main() -> None:
             seed_epoch(args.seed, epoch)
             start = time.monotonic()
             rate = optimizer.param_groups[0]["lr"]
-            row = {"learning_rate": rate} | figures("train", train()) | figures("test", test())
+            train_terms = train()
+            speed = len(train_set) / (time.monotonic() - start)
+            row = {"learning_rate": rate} | figures("train", train_terms) | figures("test", test())
             with uninterrupted():
                 for tag, value in row.items():
                     writer.add_scalar(tag, value, epoch)
@@ -127,7 +129,7 @@ def main() -> None:
                 run.finish_epoch(row)
                 print(
                     f"epoch {epoch}: train loss {row['loss/train']:.2f}, test loss {row['loss/test']:.2f}, "
-                    f"{len(train_set)} frames, {time.monotonic() - start:.0f} s"
+                    f"{len(train_set)} frames at {speed:.0f} a second"
                 )
                 draw_loss_curve(run.history, run.folder / "curve.png", "V: squared error and divergence of a frame")
                 if not args.nosamples:

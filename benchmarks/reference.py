@@ -4,6 +4,8 @@ One environment with Gymnasium's renderer, frames resized one by one with torchv
 whole (decoder included) for every step, and M trained on frames that V encodes anew for every batch.
 """
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import torch
@@ -16,33 +18,38 @@ from models.vae import VAE, sample_latent, vae_loss
 to_frame = transforms.Compose([transforms.ToPILImage(), transforms.Resize((64, 64)), transforms.ToTensor()])
 
 
-def environment_steps(steps: int) -> None:
-    """Random driving, nothing else."""
-    env = gymnasium.make("CarRacing-v3")
-    env.reset(seed=0)
-    for _ in range(steps):
-        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
-        if terminated or truncated:
-            env.reset()
+class PlainVAE(VAE):
+    """V with its layers called one after the other, as everybody writes it."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        x = images
+        for layer in (self.encoder.conv1, self.encoder.conv2, self.encoder.conv3, self.encoder.conv4):
+            x = torch.relu(layer(x))
+        mu, logsigma = self.encoder.fc_mu(x.flatten(1)), self.encoder.fc_logsigma(x.flatten(1))
+        x = torch.relu(self.decoder.fc1(sample_latent(mu, logsigma)))[:, :, None, None]
+        for layer in (self.decoder.deconv1, self.decoder.deconv2, self.decoder.deconv3):
+            x = torch.relu(layer(x))
+        return torch.sigmoid(self.decoder.deconv4(x)), mu, logsigma
 
 
-def generated_frames(steps: int, path: str) -> None:
-    """Random driving, kept on disk as it came (96x96), compressed."""
+def generated_frames(steps: int, path: Path) -> int:
+    """Random driving, kept on disk as it came (96x96), compressed. Returns the number of steps."""
     env = gymnasium.make("CarRacing-v3")
-    frames, _ = [env.reset(seed=0)[0]], None
+    frames = [env.reset(seed=0)[0]]
     for _ in range(steps):
         frame, _, terminated, truncated, _ = env.step(env.action_space.sample())
         frames.append(frame)
         if terminated or truncated:
             env.reset()
     np.savez_compressed(path, observations=np.array(frames))
+    return steps
 
 
 @torch.no_grad()
-def controller_steps(steps: int) -> None:
-    """Driving with V, M and C, one frame at a time."""
+def controller_steps(steps: int) -> int:
+    """Driving with V, M and C, one frame at a time. Returns the number of steps."""
     env = gymnasium.make("CarRacing-v3")
-    vae, mdrnn, controller = VAE().eval(), MDRNN().eval(), Controller().eval()
+    vae, mdrnn, controller = PlainVAE().eval(), MDRNN().eval(), Controller().eval()
     frame, _ = env.reset(seed=0)
     state = (torch.zeros(1, 1, HIDDEN_SIZE), torch.zeros(1, 1, HIDDEN_SIZE))
     for _ in range(steps):
@@ -52,31 +59,26 @@ def controller_steps(steps: int) -> None:
         frame, _, terminated, truncated, _ = env.step(action[0].numpy())
         if terminated or truncated:
             frame, _ = env.reset()
+    return steps
 
 
-def vae_training(frames: torch.Tensor, batch_size: int = 32) -> VAE:
-    """One pass over frames (N, 64, 64, 3) uint8: Adam, float32."""
-    vae = VAE()
+def vae_training(frames: torch.Tensor, batch_size: int = 32) -> torch.Tensor:
+    """One pass over frames (N, 64, 64, 3) uint8: Adam, float32. Returns the frames."""
+    vae = PlainVAE()
     optimizer = torch.optim.Adam(vae.parameters())
     for batch in frames.split(batch_size):
         images = batch.permute(0, 3, 1, 2).float() / 255
-        latent_mu, latent_logsigma = vae.encoder(images)
-        # nn.ConvTranspose2d on the 1x1 image, as everybody writes it
-        decoder = vae.decoder
-        x = torch.relu(decoder.fc1(sample_latent(latent_mu, latent_logsigma)))[:, :, None, None]
-        x = torch.relu(decoder.deconv1(x))
-        x = torch.relu(decoder.deconv2(x))
-        x = torch.relu(decoder.deconv3(x))
-        loss = sum(vae_loss(torch.sigmoid(decoder.deconv4(x)), images, latent_mu, latent_logsigma))
+        reconstruction, mu, logsigma = vae(images)
+        loss = sum(vae_loss(reconstruction, images, mu, logsigma))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return vae
+    return frames
 
 
-def mdrnn_training(frames: torch.Tensor, actions: torch.Tensor, batch_size: int = 16) -> None:
-    """One pass over sequences: frames (N, 33, 64, 64, 3) uint8 and actions (N, 32, 3)."""
-    vae, mdrnn = VAE().eval(), MDRNN()
+def mdrnn_training(frames: torch.Tensor, actions: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
+    """One pass over sequences: frames (N, 33, 64, 64, 3) uint8 and actions (N, 32, 3). Returns the actions."""
+    vae, mdrnn = PlainVAE().eval(), MDRNN()
     optimizer = torch.optim.RMSprop(mdrnn.parameters(), lr=1e-3, alpha=0.9)
     for batch, taken in zip(frames.split(batch_size), actions.split(batch_size), strict=True):
         with torch.no_grad():
@@ -88,3 +90,4 @@ def mdrnn_training(frames: torch.Tensor, actions: torch.Tensor, batch_size: int 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    return actions

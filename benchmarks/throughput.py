@@ -9,7 +9,9 @@ has the medians. The machine should have nothing else to do. Takes some 15 minut
 import argparse
 import os
 import platform
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,10 +22,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the script's own folder is there, not the project's
 
 from benchmarks import reference  # noqa: E402
 from data.carracing import RolloutRunner, brown  # noqa: E402
+from data.loaders import load_rollout  # noqa: E402
 from envs import make_env  # noqa: E402
 from models.driver import CONTROLLER_SIZE  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
@@ -89,6 +93,13 @@ def episodes_rate(logdir: Path, workers: int, env_kind: str, episodes: int) -> f
         return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
 
 
+def training_rate(script: str, logdir: Path, dataset: Path, epochs: int) -> float:
+    """What a training script says of its own speed: the median over the epochs."""
+    command = [sys.executable, ROOT / script, "--logdir", logdir, "--dataset", dataset, "--epochs", str(epochs)]
+    output = subprocess.run([*command, "--noreload", "--nosamples"], capture_output=True, text=True, check=True).stdout
+    return statistics.median(float(speed) for speed in re.findall(r"at (\d+) a second", output))
+
+
 def one_core() -> None:
     """Pin this process and those it starts to one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -139,6 +150,26 @@ def main() -> None:
             lambda: rate(lambda: reference.generated_frames(300, logdir / "reference.npz")),
             "/s",
             "40",
+        )
+        dataset = logdir / "rollouts"
+        for number in range(8, 24):
+            runner.submit(number, (number, dataset / f"rollout_{number}.npz"))
+            runner.advance()
+        frames, actions = map(torch.from_numpy, load_rollout(dataset / "rollout_0.npz", ("observations", "actions")))
+        compare(
+            "V training, images",
+            lambda: training_rate("trainvae.py", logdir / "v", dataset, epochs=1),
+            lambda: rate(lambda: len(reference.vae_training(frames))),
+            "/s",
+            "5",
+        )
+        starts = torch.arange(32)[:, None] * 30 + torch.arange(33)
+        compare(
+            "M training, sequences of 32",
+            lambda: training_rate("trainmdrnn.py", logdir, dataset, epochs=5),
+            lambda: rate(lambda: len(reference.mdrnn_training(frames[starts], actions[starts[:, :-1]]))),
+            "/s",
+            "200",
         )
         os.sched_setaffinity(0, every_core)
         compare(

@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.carracing import Rollout, save_rollout
 from data.loaders import find_rollouts, load_rollout
+from models.mdrnn import MDRNN
+from models.vae import VAE
+from utils.checkpoints import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 # One thread a process: with more, results depend on the machine, and processes that share cores slow each other down.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+torch.set_num_threads(1)
 
 
 def run(script: str, *arguments: object, **options) -> subprocess.CompletedProcess:
@@ -95,3 +100,14 @@ def trained(tiny_dataset, tmp_path_factory) -> Path:
 def tiny_run(trained, tmp_path) -> Path:
     """A copy of `trained` that the test may change."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def untrained_run(tmp_path_factory) -> Path:
+    """A run folder with V and M as they are born, for tests to which it does not matter how well they see; not to be
+    changed."""
+    folder = tmp_path_factory.mktemp("untrained")
+    torch.manual_seed(0)
+    save_checkpoint(folder / "vae" / "best.tar", {"state_dict": VAE().state_dict()})
+    save_checkpoint(folder / "mdrnn" / "best.tar", {"state_dict": MDRNN().state_dict()})
+    return folder

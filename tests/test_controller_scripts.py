@@ -6,6 +6,7 @@ V and M are as they are born here: how well the car drives does not matter to th
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,32 +17,27 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
+from conftest import ENVIRONMENT, ROOT, run
 
-from models.mdrnn import MDRNN
-from models.vae import VAE
-from utils.checkpoints import save_checkpoint
-
-ROOT = Path(__file__).parent.parent
 SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-every", "2", "--eval-episodes", "3", "--patience", "30"]
 
 
 @pytest.fixture
-def logdir(tmp_path):
-    torch.manual_seed(0)
-    save_checkpoint(tmp_path / "run" / "vae" / "best.tar", {"state_dict": VAE().state_dict()})
-    save_checkpoint(tmp_path / "run" / "mdrnn" / "best.tar", {"state_dict": MDRNN().state_dict()})
-    return tmp_path / "run"
-
-
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, script, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def logdir(untrained_run, tmp_path):
+    """A copy of the run folder for a test to write to."""
+    return Path(shutil.copytree(untrained_run, tmp_path / "run"))
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen:
-    command = [sys.executable, script, *map(str, arguments)]
+    """Start a script as a terminal does, in a process group of its own, with all its output in one stream."""
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [sys.executable, script, *map(str, arguments)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -62,13 +58,10 @@ def checkpoint(logdir: Path, name: str = "checkpoint.tar") -> dict:
     return torch.load(logdir / "ctrl" / name, weights_only=True)
 
 
-def test_two_runs_equal_one(logdir, tmp_path):
+def test_two_runs_equal_one(logdir, untrained_run, tmp_path):
     straight = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 4)
     assert straight.returncode == 0, straight.stderr
-    other = tmp_path / "other"
-    for stage in ("vae", "mdrnn"):
-        (other / stage).mkdir(parents=True)
-        (other / stage / "best.tar").write_bytes((logdir / stage / "best.tar").read_bytes())
+    other = Path(shutil.copytree(untrained_run, tmp_path / "other"))
     # Another number of workers, too: it must not matter.
     for generations in (2, 4):
         part = run(
@@ -109,7 +102,10 @@ def test_stopped_at_any_moment_it_continues(logdir, sent):
     workers = children(process.pid)
     assert workers
     time.sleep(0.3)
-    process.send_signal(sent)
+    if sent == signal.SIGINT:
+        os.killpg(process.pid, sent)  # Ctrl-C reaches the workers, too
+    else:
+        process.send_signal(sent)
     assert process.wait(timeout=20) == (-9 if sent == signal.SIGKILL else 130)
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:

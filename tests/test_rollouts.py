@@ -7,22 +7,11 @@ import torch
 from envs import make_env
 from models.controller import Controller
 from models.driver import CONTROLLER_SIZE, Driver, flatten_controller, unflatten_controller
-from models.mdrnn import HIDDEN_SIZE, MDRNN
-from models.vae import VAE
-from utils.checkpoints import save_checkpoint
+from models.mdrnn import HIDDEN_SIZE
+from utils.checkpoints import load_mdrnn, load_vae
 from utils.rollouts import Episode, LockstepRunner, rollout_pool
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def logdir(tmp_path_factory):
-    """A run folder with V and M as they are born; how well they see does not matter here."""
-    folder = tmp_path_factory.mktemp("run")
-    torch.manual_seed(0)
-    save_checkpoint(folder / "vae" / "best.tar", {"state_dict": VAE().state_dict()})
-    save_checkpoint(folder / "mdrnn" / "best.tar", {"state_dict": MDRNN().state_dict()})
-    return folder
 
 
 def random_controllers(count: int) -> np.ndarray:
@@ -39,11 +28,9 @@ def drive_all(runner: LockstepRunner, episodes: list[Episode]) -> list:
 
 
 @torch.no_grad()
-def plain_loop(logdir, vector: np.ndarray, track: int, steps: int):
+def plain_loop(untrained_run, vector: np.ndarray, track: int, steps: int):
     """The equations of the paper, one frame at a time, with the modules' own forward methods."""
-    vae, mdrnn, controller = VAE(), MDRNN(), unflatten_controller(vector)
-    vae.load_state_dict(torch.load(logdir / "vae" / "best.tar")["state_dict"])
-    mdrnn.load_state_dict(torch.load(logdir / "mdrnn" / "best.tar")["state_dict"])
+    vae, mdrnn, controller = load_vae(untrained_run), load_mdrnn(untrained_run), unflatten_controller(vector)
     environment = make_env("fast")
     frame, _ = environment.reset(seed=track)
     state = (torch.zeros(1, 1, HIDDEN_SIZE), torch.zeros(1, 1, HIDDEN_SIZE))
@@ -59,10 +46,10 @@ def plain_loop(logdir, vector: np.ndarray, track: int, steps: int):
     return np.array(actions)
 
 
-def test_driver_computes_the_equations_of_the_models(logdir):
+def test_driver_computes_the_equations_of_the_models(untrained_run):
     vector = random_controllers(1)[0]
-    expected = plain_loop(logdir, vector, track=5, steps=60)
-    driver = Driver(*(load(logdir) for load in (load_v, load_m)), CPU, torch.float32)
+    expected = plain_loop(untrained_run, vector, track=5, steps=60)
+    driver = Driver(load_vae(untrained_run), load_mdrnn(untrained_run), CPU, torch.float32)
     environment = make_env("fast")
     frame, _ = environment.reset(seed=5)
     frames = torch.zeros(16, 64, 64, 3, dtype=torch.uint8)
@@ -74,41 +61,29 @@ def test_driver_computes_the_equations_of_the_models(logdir):
         frame = environment.step(row)[0]
 
 
-def load_v(logdir):
-    vae = VAE()
-    vae.load_state_dict(torch.load(logdir / "vae" / "best.tar")["state_dict"])
-    return vae
-
-
-def load_m(logdir):
-    mdrnn = MDRNN()
-    mdrnn.load_state_dict(torch.load(logdir / "mdrnn" / "best.tar")["state_dict"])
-    return mdrnn
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_outcome_does_not_depend_on_its_company(logdir, dtype):
+def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
     episodes = [Episode(vector, track, patience=60) for vector in random_controllers(5) for track in range(4)]
-    together = drive_all(LockstepRunner(logdir, "fast", 20, "cpu", dtype), episodes)
-    in_turn = drive_all(LockstepRunner(logdir, "fast", 3, "cpu", dtype), episodes)
+    together = drive_all(LockstepRunner(untrained_run, "fast", 20, "cpu", dtype), episodes)
+    in_turn = drive_all(LockstepRunner(untrained_run, "fast", 3, "cpu", dtype), episodes)
     assert together == in_turn
 
 
-def test_workers_change_nothing(logdir):
+def test_workers_change_nothing(untrained_run):
     episodes = [Episode(vector, track, patience=50) for vector in random_controllers(3) for track in range(2)]
-    alone = drive_all(LockstepRunner(logdir, "fast", 6, "cpu", torch.float32), episodes)
-    with rollout_pool(logdir, "fast", CPU, workers=2, episodes=6, force_float32=True) as pool:
+    alone = drive_all(LockstepRunner(untrained_run, "fast", 6, "cpu", torch.float32), episodes)
+    with rollout_pool(untrained_run, "fast", CPU, workers=2, episodes=6, force_float32=True) as pool:
         outcomes = dict(pool.run(episodes))
     assert [outcomes[number] for number in range(6)] == alone
 
 
-def test_patience_ends_an_episode_and_charges_the_rest(logdir):
+def test_patience_ends_an_episode_and_charges_the_rest(untrained_run):
     stand_still = Controller()
     with torch.no_grad():
         stand_still.fc.weight.zero_()
         stand_still.fc.bias.copy_(torch.tensor([0.0, -20.0, 20.0]))  # no gas, full brake
     vector = flatten_controller(stand_still)
-    runner = LockstepRunner(logdir, "fast", 2, "cpu", torch.float32)
+    runner = LockstepRunner(untrained_run, "fast", 2, "cpu", torch.float32)
     hopeless, patient = drive_all(runner, [Episode(vector, 3, patience=70), Episode(vector, 3)])
     assert hopeless.length == 71  # the first step visits the tiles under the car
     assert patient.length == 1000

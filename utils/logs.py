@@ -1,4 +1,8 @@
-"""TensorBoard event files of one stage."""
+"""TensorBoard event files of one stage.
+
+With PyTorch's writer rather than tensorboardX's: that one's `flush` leaves points in a queue between processes, so that
+kill -9 loses them, and once a write has failed (a full disk) it loses all others without a word; this one raises.
+"""
 
 from pathlib import Path
 
