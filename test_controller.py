@@ -57,6 +57,7 @@ def video_file(text: str) -> Path:
 def main() -> None:
     args = parse_arguments()
     device = pick_device(args.device)
+    torch.set_num_threads(1)  # as in the workers: with more the roundings differ, and the film from the score
     controller = flatten_controller(load_controller(args.logdir))
 
     if args.render or args.record:
@@ -69,7 +70,7 @@ def main() -> None:
     outcomes: list[Outcome | None] = [None] * args.episodes
     jobs = [Episode(controller, args.seed + i) for i in range(args.episodes)]
     with rollout_pool(args.logdir, args.env, device, args.max_workers, args.episodes, args.float32) as pool:
-        for number, outcome in tqdm(pool.run(jobs), "tracks", args.episodes, unit="track"):
+        for number, outcome in tqdm(pool.run(jobs), "tracks", args.episodes, unit="track", disable=None):
             outcomes[number] = outcome
     returns = np.array([outcome.total_return for outcome in outcomes])
 

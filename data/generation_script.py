@@ -61,7 +61,7 @@ def main() -> None:
     start = time.perf_counter()
     workers = min(args.threads, cores(), len(jobs))
     pool = WorkerPool(RolloutRunner, [(args.env, args.policy, args.seed)] * workers, 2, args.rootdir / "logs")
-    with pool, tqdm(total=args.rollouts, initial=args.rollouts - len(jobs), unit="rollout") as progress:
+    with pool, tqdm(total=args.rollouts, initial=args.rollouts - len(jobs), unit="rollout", disable=None) as progress:
         for _, length in pool.run(jobs):
             frames += length
             progress.update()

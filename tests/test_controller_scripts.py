@@ -148,6 +148,7 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
         result = run(
             "test_controller.py", "--logdir", logdir, "--episodes", 2, "--seed", 5, "--max-workers", workers,
             "--json", path, "--record", tmp_path / film, "--env", "fast",
+            env=os.environ,  # with as many threads as a user would have
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         scores.append(json.loads(path.read_text()))
