@@ -136,21 +136,21 @@ class LockstepRunner:
         driver = Driver(load_vae(logdir), load_mdrnn(logdir), torch.device(device), dtype)
         # On a GPU there are two lanes: while it encodes the frames of one, the processor steps the other.
         lanes = 2 if driver.device.type == "cuda" else 1
-        self._lanes = [
+        self.lanes = [
             _Lane(driver, [make_env(env_kind) for _ in range(math.ceil(environments / lanes))]) for _ in range(lanes)
         ]
         self._waiting: deque[tuple[int, Episode]] = deque()
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting) or any(lane.drives for lane in self._lanes)
+        return bool(self._waiting) or any(lane.drives for lane in self.lanes)
 
     def submit(self, number: int, job: Episode) -> None:
         self._waiting.append((number, job))
 
     def advance(self) -> list[tuple[int, Any]]:
         finished = []
-        for lane in self._lanes:
+        for lane in self.lanes:
             finished += lane.step()
             while self._waiting and not lane.full:
                 lane.begin(*self._waiting.popleft())
