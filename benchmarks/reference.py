@@ -76,17 +76,21 @@ def vae_training(frames: torch.Tensor, batch_size: int = 32) -> torch.Tensor:
     return frames
 
 
+def to_latents(vae: VAE, frames: torch.Tensor) -> torch.Tensor:
+    """Frames (N, T, 64, 64, 3) uint8 -> latents (T, N, 32)."""
+    _, mu, logsigma = vae(frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255)
+    return sample_latent(mu, logsigma).unflatten(0, frames.shape[:2]).transpose(0, 1)
+
+
 def mdrnn_training(frames: torch.Tensor, actions: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
     """One pass over sequences: frames (N, 33, 64, 64, 3) uint8 and actions (N, 32, 3). Returns the actions."""
     vae, mdrnn = PlainVAE().eval(), MDRNN()
     optimizer = torch.optim.RMSprop(mdrnn.parameters(), lr=1e-3, alpha=0.9)
     for batch, taken in zip(frames.split(batch_size), actions.split(batch_size), strict=True):
-        with torch.no_grad():
-            images = batch.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-            _, mu, logsigma = vae(images)
-            latents = sample_latent(mu, logsigma).unflatten(0, batch.shape[:2]).transpose(0, 1)
-        prediction, _ = mdrnn(taken.transpose(0, 1), latents[:-1])
-        loss = mixture_nll(latents[1:], prediction).mean() / 33
+        with torch.no_grad():  # each frame as an observation, and once more as the next one
+            latents, next_latents = (to_latents(vae, part) for part in (batch[:, :-1], batch[:, 1:]))
+        prediction, _ = mdrnn(taken.transpose(0, 1), latents)
+        loss = mixture_nll(next_latents, prediction).mean() / 33
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

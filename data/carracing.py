@@ -10,11 +10,11 @@ import numpy as np
 from isal import isal_zlib
 
 from envs import make_env
+from envs.carracing import MAX_EPISODE_STEPS
 from models.mdrnn import ACTION_SIZE
 from utils.checkpoints import write_atomically
 from utils.tracks import data_track
 
-MAX_STEPS = 1000
 LOWEST_ACTION = np.array([-1, 0, 0], np.float32)  # steering, gas, brake
 HIGHEST_ACTION = np.array([1, 1, 1], np.float32)
 
@@ -73,7 +73,7 @@ class RolloutRunner:
         number, (rollout_number, path) = self._waiting.popleft()
         # The third number keeps the actions independent of the track, which is drawn from the first two.
         generator = np.random.default_rng([self._seed, rollout_number, 1])
-        rollout = self._drive(data_track(self._seed, rollout_number), self._policy(generator, MAX_STEPS))
+        rollout = self._drive(data_track(self._seed, rollout_number), self._policy(generator, MAX_EPISODE_STEPS))
         save_rollout(path, rollout)
         return [(number, len(rollout.rewards))]
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from envs import make_env
+from envs.carracing import MAX_EPISODE_STEPS
 from models.driver import CONTROLLER_SIZE, Driver
 from models.mdrnn import HIDDEN_SIZE
 from models.vae import FRAME_SIZE
@@ -18,7 +19,6 @@ from utils.checkpoints import load_mdrnn, load_vae
 from utils.precision import fast_dtype
 from utils.workers import WorkerPool
 
-MAX_STEPS = 1000
 STEP_COST = 0.1  # what CarRacing charges for every step
 # Processors choose other kernels for few rows than for many, with other roundings. In batches of full multiples of
 # this, an episode's outcome does not depend on how many others run beside it.
@@ -109,7 +109,7 @@ class _Lane:
                 drive.tiles, drive.last_progress = tiles, drive.length
             elif drive.length - drive.last_progress == drive.episode.patience and not terminated:
                 # Hopeless: charge what standing about for the rest of the episode would have cost.
-                drive.total_return -= STEP_COST * (MAX_STEPS - drive.length)
+                drive.total_return -= STEP_COST * (MAX_EPISODE_STEPS - drive.length)
                 truncated = True
             if terminated or truncated:
                 ended.append(row)
