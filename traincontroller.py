@@ -150,7 +150,8 @@ def reason_to_stop(args: argparse.Namespace, generation: int, history: list[dict
 
 
 def save(folder: Path, evolution: Evolution, history: list[dict[str, float]], best: float) -> float:
-    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever; returns the best score."""
+    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or none was scored yet; returns
+    the best score."""
     score = history[-1].get("return/mean")
     improved = score is not None and score > best
     best = score if improved else best
@@ -162,7 +163,7 @@ def save(folder: Path, evolution: Evolution, history: list[dict[str, float]], be
         "history": history,
     }
     # best.tar first: if the run dies between the two, the generation is done again and best.tar written again.
-    if improved or not (folder / "best.tar").exists():
+    if improved or best == -float("inf"):
         save_checkpoint(folder / "best.tar", state)
     save_checkpoint(folder / "checkpoint.tar", state)
     return best
