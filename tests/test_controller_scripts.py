@@ -96,7 +96,7 @@ def test_two_runs_equal_one(logdir, untrained_run, tmp_path):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_at_any_moment_it_continues(logdir, sent):
-    arguments = ["--logdir", logdir, *SHORT, "--generations", 3]
+    arguments = ["--logdir", logdir, *SHORT]
     process = start("traincontroller.py", *arguments)
     wait_for(process, "generation 1:")
     workers = children(process.pid)
@@ -113,22 +113,22 @@ def test_stopped_at_any_moment_it_continues(logdir, sent):
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     done = checkpoint(logdir)["epoch"]
     assert done >= 1
-    resumed = run("traincontroller.py", *arguments)
+    resumed = run("traincontroller.py", *arguments, "--generations", done + 1)
     assert resumed.returncode == 0, resumed.stderr
-    assert checkpoint(logdir)["epoch"] == 3
+    assert checkpoint(logdir)["epoch"] == done + 1
     assert f"generation {done}:" not in resumed.stdout
 
 
 def test_a_killed_worker_costs_nothing(logdir):
     arguments = ["--logdir", logdir, *SHORT, "--max-workers", 2]
-    process = start("traincontroller.py", *arguments, "--generations", 3)
+    process = start("traincontroller.py", *arguments, "--generations", 5)
     wait_for(process, "generation 1:")
     os.kill(children(process.pid)[0], signal.SIGKILL)
     console = process.communicate(timeout=120)[0]
     assert process.returncode == 0, console
     assert "SIGKILL" in console and "a new worker takes its place" in console
     disturbed = checkpoint(logdir)["evolution"]["fitness"]
-    undisturbed = run("traincontroller.py", *arguments, "--generations", 3, "--noreload")
+    undisturbed = run("traincontroller.py", *arguments, "--generations", 5, "--noreload")
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert torch.equal(disturbed, checkpoint(logdir)["evolution"]["fitness"])
 

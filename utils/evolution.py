@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.commandline import uninterrupted
+
 
 class Evolution:
     """Searches `size` numbers for the highest fitness, starting from zeros.
@@ -34,12 +36,14 @@ class Evolution:
     def ask(self) -> np.ndarray:
         """The next generation's candidates, (population, size) float32."""
         np.random.seed([self._seed, self.generation])  # cma draws from NumPy's global generator
-        self._candidates = self._strategy.ask()
+        with uninterrupted():  # cma catches every exception in places, and would swallow Ctrl-C
+            self._candidates = self._strategy.ask()
         return np.asarray(self._candidates, dtype=np.float32)
 
     def tell(self, fitness: np.ndarray) -> None:
         """The candidates' fitness (population,), higher is better; ends the generation."""
-        self._strategy.tell(self._candidates, (-fitness).tolist())
+        with uninterrupted():
+            self._strategy.tell(self._candidates, (-fitness).tolist())
         self._fitness.append(np.asarray(fitness, dtype=np.float64))
 
     @property
