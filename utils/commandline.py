@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main function and leave with the contract's status: 0 done, 1 failed, 130 interrupted.
+    """Run a script's main function and leave with a status: 0 done, 1 failed, 130 interrupted.
 
     (2, wrong use, is argparse's own.) A UserError becomes one line on stderr; SIGTERM ends a run as Ctrl-C does.
     """
