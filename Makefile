@@ -7,7 +7,7 @@ RUN := quickstart
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# The virtual environment is made anew when a requirements file changes.
+# The virtual environment is brought up to date when a requirements file changes.
 .venv/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
