@@ -30,7 +30,7 @@ from utils.commandline import (
 )
 from utils.curves import draw_controller_curve
 from utils.evolution import Evolution
-from utils.logs import open_writer
+from utils.logs import log_figures, open_writer
 from utils.rollouts import Episode, Outcome, rollout_pool
 from utils.tracks import evolution_tracks, selection_tracks
 from utils.workers import WorkerPool, cores
@@ -117,11 +117,8 @@ def main() -> None:
             row["seconds"] = (history[-1]["seconds"] if history else 0) + time.monotonic() - start
             history.append({tag: float(value) for tag, value in row.items()})
             with uninterrupted():
-                for tag, value in history[-1].items():
-                    if tag != "generation":
-                        writer.add_scalar(tag, value, generation)
-                # The curves first: of a generation that is not in the checkpoint they are purged when it is done again.
-                writer.flush()
+                figures = {tag: value for tag, value in history[-1].items() if tag != "generation"}
+                log_figures(writer, figures, generation)
                 best = save(folder, evolution, history, best)
                 tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
                 if "return/mean" in row:

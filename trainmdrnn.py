@@ -38,7 +38,7 @@ from utils.commandline import (
     uninterrupted,
 )
 from utils.curves import draw_loss_curve
-from utils.logs import open_writer
+from utils.logs import log_figures, open_writer
 from utils.precision import autocast, fast_dtype
 from utils.training import EarlyStopping, TrainingRun, seed_epoch
 
@@ -143,10 +143,7 @@ def main() -> None:
             speed = len(train_set) / (time.monotonic() - start)
             row = {"learning_rate": rate} | figures("train", train_terms) | figures("test", test())
             with uninterrupted():
-                for tag, value in row.items():
-                    writer.add_scalar(tag, value, epoch)
-                # The curves first: of an epoch that is not in the checkpoint they are purged when it is done again.
-                writer.flush()
+                log_figures(writer, row, epoch)
                 run.finish_epoch(row)
                 print(
                     f"epoch {epoch}: train loss {row['loss/train']:.4f}, test loss {row['loss/test']:.4f}, "

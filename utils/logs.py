@@ -19,3 +19,14 @@ def open_writer(folder: Path, done: int) -> SummaryWriter:
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
     return SummaryWriter(str(folder), purge_step=done + 1, flush_secs=10)
+
+
+def log_figures(writer: SummaryWriter, figures: dict[str, float], step: int) -> None:
+    """Write one step's figures by tag, onto the disk.
+
+    To be called before the step's checkpoint is written: figures of a step that is not in the checkpoint are purged
+    when the step is done again, but nothing would write those that are missing.
+    """
+    for tag, value in figures.items():
+        writer.add_scalar(tag, value, step)
+    writer.flush()
