@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from models.driver import Driver, flatten_controller
-from utils.checkpoints import load_controller, load_mdrnn, load_vae, write_atomically
+from utils.checkpoints import load_controller, load_driver, write_atomically
 from utils.commandline import (
     add_device_argument,
     natural_int,
@@ -58,18 +57,21 @@ def main() -> None:
     args = parse_arguments()
     device = pick_device(args.device)
     torch.set_num_threads(1)  # as in the workers: with more the roundings differ, and the film from the score
-    controller = flatten_controller(load_controller(args.logdir))
+    model = load_controller(args.logdir)
+    controller = model.to_vector().numpy()
 
     if args.render or args.record:
         dtype = torch.float32 if args.float32 else fast_dtype(device)
-        driver = Driver(load_vae(args.logdir), load_mdrnn(args.logdir), device, dtype)
+        driver = load_driver(args.logdir, model.architecture, device, dtype)
     if args.render:
         *_, (_, total_return) = watch_episode(driver, controller, args.env, args.seed, "human")
         print(f"shown: track {args.seed}, return {total_return:.1f}")
 
     outcomes: list[Outcome | None] = [None] * args.episodes
     jobs = [Episode(controller, args.seed + i) for i in range(args.episodes)]
-    with rollout_pool(args.logdir, args.env, device, args.max_workers, args.episodes, args.float32) as pool:
+    with rollout_pool(
+        args.logdir, model.architecture, args.env, device, args.max_workers, args.episodes, args.float32
+    ) as pool:
         for number, outcome in tqdm(pool.run(jobs), "tracks", args.episodes, unit="track", disable=None):
             outcomes[number] = outcome
     returns = np.array([outcome.total_return for outcome in outcomes])

@@ -9,16 +9,19 @@ in exp_dir/tmp.
 
 import argparse
 import time
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from models.driver import CONTROLLER_SIZE, unflatten_controller
-from utils.checkpoints import load_checkpoint, save_checkpoint
+from models.controller import Architecture, Controller
+from utils.checkpoints import fingerprint, load_checkpoint, load_controller, save_checkpoint
 from utils.commandline import (
     UserError,
     add_device_argument,
+    natural_float,
     natural_int,
     pick_device,
     population_size,
@@ -40,11 +43,17 @@ def parse_arguments() -> argparse.Namespace:
     parser = script_parser(__doc__)
     option = parser.add_argument
     option("--logdir", type=Path, required=True, help="run folder with V and M; C is written there")
+    option("--inputs", choices=["zh", "z"], default="zh", help="what C sees: V's latent and M's state, or z alone")
+    option("--hidden-units", type=natural_int, default=0, help="tanh units in a hidden layer of C; 0: C is linear")
     option("--n-samples", type=positive_int, default=4, help="tracks that every candidate of a generation drives")
     option("--pop-size", type=population_size, default=32, help="candidates in a generation")
     option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
     option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
+    option("--own-tracks", action="store_true", help="every candidate drives tracks of its own, not all the same ones")
     option("--sigma", type=positive_float, default=0.1, help="initial step size of CMA-ES")
+    option("--diagonal-generations", type=natural_int, help="then the covariance is full; without it, never")
+    option("--weight-decay", type=natural_float, default=0.0, help="fitness lost for a mean squared weight of 1")
+    option("--warm-start", type=Path, metavar="LOGDIR", help="start from the controller of another run, not from zeros")
     option(
         "--patience",
         type=natural_int,
@@ -60,37 +69,44 @@ def parse_arguments() -> argparse.Namespace:
     option("--noreload", action="store_true", help="start over instead of continuing")
     option("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.diagonal_generations == 1:
+        parser.error("argument --diagonal-generations: cma knows 0 and numbers above 1")
+    return args
 
 
 def main() -> None:
     args = parse_arguments()
     folder = args.logdir / "ctrl"
-    evolution = Evolution(CONTROLLER_SIZE, args.pop_size, args.sigma, args.seed)
+    architecture = Architecture(args.inputs == "zh", args.hidden_units)
+    start = starting_point(args.warm_start, architecture)
+    evolution = Evolution(start, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
+    models = fingerprint(args.logdir, "vae", "mdrnn")
     history: list[dict[str, float]] = []  # one row a generation
     best = -float("inf")
     if not args.noreload and (folder / "checkpoint.tar").exists():
-        history, best = resume(folder / "checkpoint.tar", evolution)
+        history, best = resume(folder / "checkpoint.tar", evolution, models)
         print(f"continuing after generation {evolution.generation} (best mean so far {best:.1f})")
 
     device = pick_device(args.device)
     episodes = args.pop_size * args.n_samples
     with (
-        rollout_pool(args.logdir, args.env, device, args.max_workers, episodes, args.float32) as pool,
+        rollout_pool(args.logdir, architecture, args.env, device, args.max_workers, episodes, args.float32) as pool,
         open_writer(folder, done=evolution.generation) as writer,
     ):
         while not (finished := reason_to_stop(args, evolution.generation, history)):
             start = time.monotonic()
             generation = evolution.generation + 1
             candidates = evolution.ask()
-            tracks = evolution_tracks(args.seed, generation, args.n_samples)
+            tracks = evolution_tracks(args.seed, generation, episodes if args.own_tracks else args.n_samples)
+            drivers = [candidate for candidate in candidates for _ in range(args.n_samples)]
             returns, lengths = drive(
                 pool,
-                [Episode(candidate, track, args.patience or None) for candidate in candidates for track in tracks],
+                [Episode(driver, track, args.patience or None) for driver, track in zip(drivers, cycle(tracks))],
                 f"generation {generation}" if args.display else None,
             )
             fitness = returns.reshape(args.pop_size, args.n_samples).mean(axis=1)
-            evolution.tell(fitness)
+            evolution.tell(fitness - args.weight_decay * (candidates**2).mean(axis=1))
             row = {
                 "generation": generation,
                 "episodes": (history[-1]["episodes"] if history else 0) + episodes,
@@ -119,11 +135,22 @@ def main() -> None:
             with uninterrupted():
                 figures = {tag: value for tag, value in history[-1].items() if tag != "generation"}
                 log_figures(writer, figures, generation)
-                best = save(folder, evolution, history, best)
+                best = save(folder, architecture, evolution, history, best, models)
                 tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
                 if "return/mean" in row:
                     draw_controller_curve(history, folder / "curve.png")
     print(f"{finished}; best mean on the selection tracks: {best:.1f} ({folder / 'best.tar'})")
+
+
+def starting_point(logdir: Path | None, architecture: Architecture) -> np.ndarray:
+    """Where the search begins: the controller of a run folder, zeros without one. Raises UserError if it is missing
+    or of another architecture."""
+    if logdir is None:
+        return np.zeros(architecture.size)
+    controller = load_controller(logdir)
+    if controller.architecture != architecture:
+        raise UserError(f"{logdir / 'ctrl' / 'best.tar'}: not a controller with these --inputs and --hidden-units")
+    return controller.to_vector().numpy()
 
 
 def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -146,16 +173,24 @@ def reason_to_stop(args: argparse.Namespace, generation: int, history: list[dict
     return None
 
 
-def save(folder: Path, evolution: Evolution, history: list[dict[str, float]], best: float) -> float:
+def save(
+    folder: Path,
+    architecture: Architecture,
+    evolution: Evolution,
+    history: list[dict[str, float]],
+    best: float,
+    models: str,
+) -> float:
     """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or none was scored yet; returns
     the best score."""
     score = history[-1].get("return/mean")
     improved = score is not None and score > best
     best = score if improved else best
     state = {
-        "state_dict": unflatten_controller(evolution.mean).state_dict(),
+        "state_dict": Controller.from_vector(architecture, torch.from_numpy(evolution.mean)).state_dict(),
         "epoch": evolution.generation,
         "reward": best,
+        "models": models,  # the fingerprint of the V and M that it drives with
         "evolution": evolution.state_dict(),
         "history": history,
     }
@@ -166,12 +201,16 @@ def save(folder: Path, evolution: Evolution, history: list[dict[str, float]], be
     return best
 
 
-def resume(path: Path, evolution: Evolution) -> tuple[list[dict[str, float]], float]:
-    """Continue the search saved in `path`; returns its history and best score. Raises UserError if that cannot be."""
+def resume(path: Path, evolution: Evolution, models: str) -> tuple[list[dict[str, float]], float]:
+    """Continue the search saved in `path`; returns its history and best score, which does not count any more if
+    V and M have changed. Raises UserError if that cannot be."""
     remedy = "use the settings it was started with, or add --noreload to start over"
     state = load_checkpoint(path, remedy)
     try:
         evolution.load_state_dict(state["evolution"])
+        if state.get("models", models) != models:
+            print("V and M have changed: the best mean so far does not count any more")
+            return state["history"], -float("inf")
         return state["history"], float(state["reward"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: cannot be resumed from ({error}); {remedy}") from None

@@ -23,16 +23,16 @@ from data.loaders import (
     Sequences,
     find_rollouts,
     load_rollout,
+    name_rollouts,
     split_rollouts,
 )
 from models.mdrnn import MDRNN, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent
-from utils.checkpoints import load_vae
+from utils.checkpoints import fingerprint, load_vae
 from utils.commandline import (
     add_device_argument,
     natural_int,
     pick_device,
-    positive_int,
     run_script,
     script_parser,
     uninterrupted,
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--logdir", type=Path, required=True, help="run folder; the results are in its folder mdrnn")
     parser.add_argument("--noreload", action="store_true", help="start over instead of going on from checkpoint.tar")
     parser.add_argument("--include_reward", action="store_true", help="also learn to predict the reward")
-    parser.add_argument("--epochs", type=positive_int, default=20, help="epochs in all")
+    parser.add_argument("--epochs", type=natural_int, default=20, help="epochs in all; 0: leave M untrained")
     parser.add_argument("--nosamples", action="store_true", help="make no pictures")
     parser.add_argument("--seed", type=natural_int, default=0, help="decides weights, order and noise")
     parser.add_argument("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
@@ -66,20 +66,24 @@ def main() -> None:
 
     device = pick_device(args.device)
     dtype = torch.float32 if args.float32 else fast_dtype(device)
+    train_files, test_files = split_rollouts(find_rollouts(args.dataset))
     vae = load_vae(args.logdir).to(device).eval()
 
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN().to(device)
     optimizer = torch.optim.Adam(mdrnn.parameters(), lr=LEARNING_RATE, fused=True)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
-    run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, scheduler, EarlyStopping(STOPPING_PATIENCE))
+    stopping = EarlyStopping(STOPPING_PATIENCE)
+    yardstick = f"{name_rollouts(test_files, args.dataset)} as seen by V {fingerprint(args.logdir, 'vae')}"
+    run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, scheduler, stopping, yardstick)
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.4f})")
+    if run.epoch == args.epochs == 0:
+        run.save(best=True)
     if run.epoch >= args.epochs or run.stopping.stop:
         print(f"training is complete: {run.folder / 'best.tar'} (--noreload starts over)")
         return
 
-    train_files, test_files = split_rollouts(find_rollouts(args.dataset))
     train_set = LatentDataset(train_files, lambda frames: encode(vae, frames, device, dtype))
     test_set = LatentDataset(test_files, lambda frames: encode(vae, frames, device, dtype))
 

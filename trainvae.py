@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
-from data.loaders import FRAMES_PER_EPOCH, TEST_FRAMES, FrameDataset, find_rollouts, split_rollouts
+from data.loaders import FRAMES_PER_EPOCH, TEST_FRAMES, FrameDataset, find_rollouts, name_rollouts, split_rollouts
 from models.vae import LATENT_SIZE, VAE, vae_loss
 from utils.commandline import (
     add_device_argument,
@@ -45,7 +45,10 @@ def main() -> None:
     parser.add_argument("--noreload", action="store_true", help="start over instead of going on from checkpoint.tar")
     parser.add_argument("--batch-size", type=positive_int, default=128, help="frames per step")
     parser.add_argument(
-        "--epochs", type=positive_int, default=20, help=f"epochs in all, of at most {FRAMES_PER_EPOCH} frames each"
+        "--epochs",
+        type=natural_int,
+        default=20,
+        help=f"epochs in all, of at most {FRAMES_PER_EPOCH} frames; 0: leave V untrained",
     )
     parser.add_argument("--nosamples", action="store_true", help="make no pictures")
     parser.add_argument("--seed", type=natural_int, default=0, help="decides weights, order and noise")
@@ -56,20 +59,24 @@ def main() -> None:
 
     device = pick_device(args.device)
     dtype = torch.float32 if args.float32 else fast_dtype(device)
+    train_files, test_files = split_rollouts(find_rollouts(args.dataset))
 
     seed_epoch(args.seed, 0)
     vae = VAE().to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
-    run = TrainingRun(args.logdir / "vae", vae, optimizer, scheduler, EarlyStopping(STOPPING_PATIENCE))
+    stopping = EarlyStopping(STOPPING_PATIENCE)
+    yardstick = name_rollouts(test_files, args.dataset)
+    run = TrainingRun(args.logdir / "vae", vae, optimizer, scheduler, stopping, yardstick)
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.2f})")
 
+    if run.epoch == args.epochs == 0:
+        run.save(best=True)
     if run.epoch >= args.epochs or run.stopping.stop:
         print(f"training is complete: {run.folder / 'best.tar'} (--noreload starts over)")
         return
 
-    train_files, test_files = split_rollouts(find_rollouts(args.dataset))
     train_set = FrameDataset(train_files, FRAMES_PER_EPOCH)
     test_set = FrameDataset(test_files, TEST_FRAMES)
     test_set.refill(seed=0, epoch=0)  # the same test frames in every epoch and every run

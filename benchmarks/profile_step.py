@@ -16,7 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
 from envs.fast_carracing import FastCarRacing  # noqa: E402
-from models.driver import Driver, flatten_controller  # noqa: E402
+from models.driver import Driver  # noqa: E402
 from utils.checkpoints import load_controller  # noqa: E402
 from utils.commandline import run_script, script_parser  # noqa: E402
 from utils.precision import fast_dtype  # noqa: E402
@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--logdir", type=Path, required=True, help="run folder with V, M and C")
     args = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    controller = flatten_controller(load_controller(args.logdir))
+    controller = load_controller(args.logdir)
+    vector = controller.to_vector().numpy()
 
     parts = {
         "drawing": Stopwatch(FastCarRacing, "_render"),
@@ -59,9 +60,10 @@ def main() -> None:
     print("| cars in lockstep | physics | drawing | V | M and C | the loop | in all | steps/s |")
     print("|---|---|---|---|---|---|---|---|")
     for cars in (1, 4, 8, 16, 32, 64):
-        runner = LockstepRunner(args.logdir, "fast", cars, "cpu", fast_dtype(torch.device("cpu")))
+        dtype = fast_dtype(torch.device("cpu"))
+        runner = LockstepRunner(args.logdir, controller.architecture, "fast", cars, "cpu", dtype)
         for number in range(cars):
-            runner.submit(number, Episode(controller, number))
+            runner.submit(number, Episode(vector, number))
         for _ in range(WARM_UP):
             runner.advance()
         for part in parts.values():

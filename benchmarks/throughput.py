@@ -29,7 +29,7 @@ from benchmarks import reference  # noqa: E402
 from data.carracing import RolloutRunner, brown  # noqa: E402
 from data.loaders import load_rollout  # noqa: E402
 from envs import make_env  # noqa: E402
-from models.driver import CONTROLLER_SIZE  # noqa: E402
+from models.controller import Architecture  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
 from models.vae import VAE  # noqa: E402
 from utils.checkpoints import save_checkpoint  # noqa: E402
@@ -68,8 +68,10 @@ def drive_random(environment, steps: int, seed: int = 0) -> int:
 
 def lockstep_rate(logdir: Path, environments: int, ticks: int, dtype: torch.dtype) -> float:
     """Controller steps a second of one process, resets left out (they are measured with the episodes)."""
-    runner = LockstepRunner(logdir, "fast", environments, "cpu", dtype)
-    controllers = np.random.default_rng(0).normal(scale=0.03, size=(environments, CONTROLLER_SIZE)).astype(np.float32)
+    runner = LockstepRunner(logdir, Architecture(), "fast", environments, "cpu", dtype)
+    controllers = (
+        np.random.default_rng(0).normal(scale=0.03, size=(environments, Architecture().size)).astype(np.float32)
+    )
     for number, controller in enumerate(controllers):
         runner.submit(number, Episode(controller, number))
     for _ in range(60):  # past the zooming frames
@@ -87,9 +89,9 @@ def lockstep_rate(logdir: Path, environments: int, ticks: int, dtype: torch.dtyp
 
 def episodes_rate(logdir: Path, workers: int, env_kind: str, episodes: int) -> float:
     """Controller steps a second of a pool on whole episodes, resets and the tail included."""
-    controller = np.zeros(CONTROLLER_SIZE, dtype=np.float32)
+    controller = np.zeros(Architecture().size, dtype=np.float32)
     jobs = [Episode(controller, track) for track in range(episodes)]
-    with rollout_pool(logdir, env_kind, CPU, workers, episodes) as pool:
+    with rollout_pool(logdir, Architecture(), env_kind, CPU, workers, episodes) as pool:
         list(pool.run(jobs[:workers]))  # the workers are awake
         return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
 

@@ -11,12 +11,10 @@ from isal import isal_zlib
 
 from envs import make_env
 from envs.carracing import MAX_EPISODE_STEPS
+from models.controller import HIGHEST_ACTION, LOWEST_ACTION
 from models.mdrnn import ACTION_SIZE
 from utils.checkpoints import write_atomically
 from utils.tracks import data_track
-
-LOWEST_ACTION = np.array([-1, 0, 0], np.float32)  # steering, gas, brake
-HIGHEST_ACTION = np.array([1, 1, 1], np.float32)
 
 Policy = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -41,12 +39,13 @@ def brown(generator: np.random.Generator, steps: int) -> np.ndarray:
     It starts anywhere in the box. Unlike white noise it holds a direction for a second or so, so that the car
     gets somewhere.
     """
+    lowest, highest = np.array(LOWEST_ACTION, np.float32), np.array(HIGHEST_ACTION, np.float32)
     actions = np.empty((steps, ACTION_SIZE), np.float32)
     actions[0] = generator.uniform(LOWEST_ACTION, HIGHEST_ACTION)
     strides = generator.normal(scale=(1 / 50) ** 0.5, size=(steps, ACTION_SIZE)).astype(np.float32)
     for step in range(1, steps):
         # np.clip would take longer than the physics of a tenth of a step
-        actions[step] = np.minimum(np.maximum(actions[step - 1] + strides[step], LOWEST_ACTION), HIGHEST_ACTION)
+        actions[step] = np.minimum(np.maximum(actions[step - 1] + strides[step], lowest), highest)
     return actions
 
 

@@ -1,9 +1,11 @@
-"""Drive CarRacing at random and store the rollouts that V and M learn from.
+"""Drive CarRacing and store the rollouts that V and M learn from.
 
     python data/generation_script.py --rollouts 1000 --rootdir datasets/carracing --threads 8
+    python data/generation_script.py --rootdir datasets/carracing/round_1 --policy controller --logdir exp_dir
 
 Rollout j is <rootdir>/thread_<j modulo threads>/rollout_<j>.npz. What it holds depends on --seed, --policy, --env and
-j alone. The same command again goes on where it stopped; with a larger --rollouts it adds the missing ones.
+j alone, and with --policy controller on the driver in --logdir and on --noise. The same command again goes on where it
+stopped; with a larger --rollouts it adds the missing ones.
 """
 
 import json
@@ -14,15 +16,36 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
 from data.carracing import POLICIES, Rollout, RolloutRunner  # noqa: E402
+from data.controller_rollouts import ControllerRolloutRunner  # noqa: E402
 from envs import make_env  # noqa: E402
-from utils.checkpoints import write_atomically  # noqa: E402
-from utils.commandline import UserError, natural_int, positive_int, run_script, script_parser  # noqa: E402
+from utils.checkpoints import (  # noqa: E402
+    fingerprint,
+    load_controller,
+    load_driver,
+    write_atomically,
+)
+from utils.commandline import (  # noqa: E402
+    UserError,
+    add_device_argument,
+    natural_float,
+    natural_int,
+    pick_device,
+    positive_int,
+    run_script,
+    script_parser,
+)
+from utils.precision import fast_dtype  # noqa: E402
+from utils.rollouts import BATCH_MULTIPLE, worker_devices  # noqa: E402
 from utils.workers import WorkerPool, cores  # noqa: E402
+
+CONTROLLER = "controller"  # the policy that is no noise
+NOISE = 0.3
 
 
 def main() -> None:
@@ -32,10 +55,21 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=positive_int, default=8, help="folders to spread them over, and most processes to use"
     )
-    parser.add_argument("--policy", choices=list(POLICIES), default="brown", help="noise that drives the car")
+    parser.add_argument(
+        "--policy", choices=[*POLICIES, CONTROLLER], default="brown", help="noise that drives the car, or a driver"
+    )
+    parser.add_argument("--logdir", type=Path, help="run folder of the driver for --policy controller")
+    parser.add_argument(
+        "--noise", type=natural_float, help="largest deviation of what is added to a driver's actions (default: 0.3)"
+    )
     parser.add_argument("--seed", type=natural_int, default=0, help="decides all tracks and actions")
     parser.add_argument("--env", choices=["fast", "gymnasium"], default="fast", help="fast drawing, or Gymnasium's own")
+    add_device_argument(parser)
     args = parser.parse_args()
+    if args.policy == CONTROLLER and args.logdir is None:
+        parser.error("--policy controller needs the --logdir of a trained driver")
+    if args.policy != CONTROLLER and (args.logdir, args.noise) != (None, None):
+        parser.error("--logdir and --noise belong to --policy controller")
 
     settings = {
         "policy": args.policy,
@@ -43,6 +77,11 @@ def main() -> None:
         "env": args.env,
         "gymnasium": version("gymnasium"),
     }
+    if args.policy == CONTROLLER:
+        noise = NOISE if args.noise is None else args.noise
+        architecture = load_controller(args.logdir).architecture
+        load_driver(args.logdir, architecture, torch.device("cpu"), torch.float32)  # fail here, with one line
+        settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": noise}
     present = existing_rollouts(args.rootdir)
     claim(args.rootdir, settings, present)
     jobs = [
@@ -60,7 +99,14 @@ def main() -> None:
     frames = 0
     start = time.perf_counter()
     workers = min(args.threads, cores(), len(jobs))
-    pool = WorkerPool(RolloutRunner, [(args.env, args.policy, args.seed)] * workers, 2, args.rootdir / "logs")
+    logs = args.rootdir / "logs"
+    if args.policy == CONTROLLER:
+        device = pick_device(args.device)
+        dtype = fast_dtype(device)
+        arguments = [(args.env, args.logdir, noise, args.seed, name, dtype) for name in worker_devices(device, workers)]
+        pool = WorkerPool(ControllerRolloutRunner, arguments, BATCH_MULTIPLE, logs)
+    else:
+        pool = WorkerPool(RolloutRunner, [(args.env, args.policy, args.seed)] * workers, 2, logs)
     with pool, tqdm(total=args.rollouts, initial=args.rollouts - len(jobs), unit="rollout", disable=None) as progress:
         for _, length in pool.run(jobs):
             frames += length
@@ -82,7 +128,7 @@ def existing_rollouts(rootdir: Path) -> dict[int, Path]:
     return found
 
 
-def claim(rootdir: Path, settings: dict[str, str | int], present: dict[int, Path]) -> None:
+def claim(rootdir: Path, settings: dict[str, str | int | float], present: dict[int, Path]) -> None:
     """Write the settings into the folder; raises UserError if its rollouts were made with others."""
     record = rootdir / "generation.json"
     remedy = "choose another --rootdir, or move that folder away"

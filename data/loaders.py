@@ -31,24 +31,33 @@ _SHAPES = {"observations": (FRAME_SIZE, FRAME_SIZE, 3), "actions": (ACTION_SIZE,
 
 
 def find_rollouts(dataset: Path) -> list[Path]:
-    """All npz files under a folder, by name with numbers in numerical order. Raises UserError if there are none."""
+    """All npz files under a folder, one generation after the other, each by name with numbers in numerical order.
+    Raises UserError if there are none."""
     files = [path for path in dataset.rglob("*.npz") if not path.name.startswith(".")]
     if not files:
         raise UserError(f"{dataset}: no rollouts; make some: python data/generation_script.py --rootdir {dataset}")
-    return sorted(files, key=lambda path: (_natural(path.name), _natural(str(path.parent))))
+    return sorted(files, key=lambda path: [_natural(str(part)) for part in (_generation(path), path.name, path.parent)])
 
 
 def split_rollouts(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Training and test files: every tenth is for the test, of fewer than ten the last one.
+    """Training and test files: every tenth of a generation is for the test, of fewer than ten in all the last one.
 
-    Numbers decide, so that a file stays on its side when a dataset grows. Of a single file both sides are made,
-    with a warning, because there is no other way to train on it.
+    Numbers decide, so that a file stays on its side when a generation grows or another joins it. Of a single file
+    both sides are made, with a warning, because there is no other way to train on it.
     """
     if len(files) == 1:
         print(f"warning: {files[0]} is the only rollout, so the test loss is one of training data", file=sys.stderr)
         return files, files
-    test = files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:]
+    generations: dict[Path, list[Path]] = {}
+    for file in files:
+        generations.setdefault(_generation(file), []).append(file)
+    test = [file for group in generations.values() for file in group[TEST_EVERY - 1 :: TEST_EVERY]] or files[-1:]
     return [file for file in files if file not in set(test)], test
+
+
+def name_rollouts(files: list[Path], dataset: Path) -> str:
+    """A short name for some rollouts of a dataset; others have another name."""
+    return f"{len(files)} rollouts up to {files[-1].relative_to(dataset)}"
 
 
 def load_rollout(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
@@ -178,6 +187,11 @@ class LatentDataset(Dataset):
             inside[:-1],
             inside[1:],
         )
+
+
+def _generation(path: Path) -> Path:
+    """The --rootdir of the generation that made a rollout: the folder above thread_<i>, or the file's own."""
+    return path.parent.parent if path.parent.name.startswith("thread_") else path.parent
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -6,23 +6,24 @@ mixture head have no say in the action and are left out.
 
 import copy
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.controller import Controller, bound_actions
-from models.mdrnn import ACTION_SIZE, HIDDEN_SIZE, MDRNN
-from models.vae import FRAME_SIZE, LATENT_SIZE, VAE
-
-INPUT_SIZE = LATENT_SIZE + HIDDEN_SIZE
-CONTROLLER_SIZE = ACTION_SIZE * INPUT_SIZE + ACTION_SIZE  # 867 numbers
+from models.controller import HIGHEST_ACTION, LOWEST_ACTION, Architecture, drive_batch
+from models.mdrnn import MDRNN
+from models.vae import FRAME_SIZE, VAE
 
 
 class Driver:
-    """The models ready to drive on `device`; V's encoder computes in `dtype`, the rest in float32."""
+    """The models ready to drive on `device`; V's encoder computes in `dtype`, the rest in float32.
 
-    def __init__(self, vae: VAE, mdrnn: MDRNN, device: torch.device, dtype: torch.dtype):
+    Without M (None), for controllers that do not see it.
+    """
+
+    def __init__(
+        self, vae: VAE, mdrnn: MDRNN | None, architecture: Architecture, device: torch.device, dtype: torch.dtype
+    ):
         encoder = copy.deepcopy(vae.encoder).eval()
         self.device = device
         self._dtype = dtype
@@ -36,27 +37,33 @@ class Driver:
             .to(device, dtype, memory_format=torch.channels_last)
         )
         self._encoder = encoder.to(device, dtype, memory_format=torch.channels_last)
-        rnn = mdrnn.rnn
-        self._lstm = [
-            weight.detach().to(device)
-            for weight in (rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0)
-        ]
+        self.architecture = architecture
+        if architecture.sees_memory:
+            rnn = mdrnn.rnn
+            self._lstm = [
+                weight.detach().to(device)
+                for weight in (rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0)
+            ]
 
     @torch.inference_mode()
-    def step(self, frames: Tensor, controllers: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:
+    def step(
+        self, frames: Tensor, controllers: Tensor, hidden: Tensor, memory: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
         """One moment of N cars: the actions (N, 3) for what they see.
 
-        frames (N, 64, 64, 3) uint8, on any device; controllers (N, 867) as made by `flatten_controller`; hidden and
-        memory (N, 256), M's state before this moment, are advanced in place to the state after it.
+        frames (N, 64, 64, 3) uint8, on any device; controllers (N, size), see `drive_batch`; hidden and
+        memory (N, 256), M's state before this moment, are advanced in place to the state after it. noise (N, 3), if
+        any, is added to the actions, which stay in their box.
         """
         latents = self._encode(frames.to(self.device, non_blocking=True))
-        weights, biases = controllers.split([ACTION_SIZE * INPUT_SIZE, ACTION_SIZE], dim=1)
-        inputs = torch.cat([latents, hidden], dim=1)
-        raw = (weights.unflatten(1, (ACTION_SIZE, INPUT_SIZE)) * inputs[:, None]).sum(dim=-1) + biases
-        actions = bound_actions(raw)
-        state = torch.lstm_cell(torch.cat([actions, latents], dim=1), (hidden, memory), *self._lstm)
-        hidden.copy_(state[0])
-        memory.copy_(state[1])
+        inputs = torch.cat([latents, hidden], dim=1) if self.architecture.sees_memory else latents
+        actions = drive_batch(self.architecture, controllers, inputs)
+        if noise is not None:
+            actions = (actions + noise).clamp(actions.new_tensor(LOWEST_ACTION), actions.new_tensor(HIGHEST_ACTION))
+        if self.architecture.sees_memory:
+            state = torch.lstm_cell(torch.cat([actions, latents], dim=1), (hidden, memory), *self._lstm)
+            hidden.copy_(state[0])
+            memory.copy_(state[1])
         return actions
 
     def _encode(self, frames: Tensor) -> Tensor:
@@ -64,18 +71,3 @@ class Driver:
         pairs = frames.view(len(frames), FRAME_SIZE, FRAME_SIZE // 2, 6).permute(0, 3, 1, 2).to(self._dtype)
         x = F.conv2d(pairs, self._conv1_weight, self._encoder.conv1.bias, stride=(2, 1))
         return self._encoder.fc_mu(self._encoder.upper_features(x)).float()
-
-
-def flatten_controller(controller: Controller) -> np.ndarray:
-    """A controller as one vector (867,) float32: its weight row by row, then its bias."""
-    return torch.cat([controller.fc.weight.flatten(), controller.fc.bias]).detach().numpy()
-
-
-def unflatten_controller(vector: np.ndarray) -> Controller:
-    """The controller that `flatten_controller` made (867,) from."""
-    controller = Controller()
-    values = torch.as_tensor(vector, dtype=torch.float32)
-    with torch.no_grad():
-        controller.fc.weight.copy_(values[:-ACTION_SIZE].view_as(controller.fc.weight))
-        controller.fc.bias.copy_(values[-ACTION_SIZE:])
-    return controller

@@ -19,6 +19,8 @@ import pytest
 import torch
 from conftest import ENVIRONMENT, ROOT, run
 
+from models.mdrnn import MDRNN
+
 SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-every", "2", "--eval-episodes", "3", "--patience", "30"]
 
 
@@ -92,6 +94,57 @@ def test_two_runs_equal_one(logdir, untrained_run, tmp_path):
     fresh = run("traincontroller.py", "--logdir", other, *SHORT, "--pop-size", 6, "--generations", 1, "--noreload")
     assert fresh.returncode == 0, fresh.stderr
     assert checkpoint(other)["epoch"] == 1
+
+
+def test_a_controller_of_another_kind(logdir):
+    (logdir / "mdrnn" / "best.tar").unlink()  # C does without M, then so do the scripts
+    options = ["--inputs", "z", "--hidden-units", 5, "--diagonal-generations", 2, "--weight-decay", 3, "--own-tracks"]
+    done = run("traincontroller.py", "--logdir", logdir, *SHORT, *options, "--generations", 2)
+    assert done.returncode == 0, done.stderr
+    weights = checkpoint(logdir, "best.tar")["state_dict"]
+    assert {name: tuple(weight.shape) for name, weight in weights.items()} == {
+        "hidden.weight": (5, 32),
+        "hidden.bias": (5,),
+        "fc.weight": (3, 5),
+        "fc.bias": (3,),
+    }
+    scored = run("test_controller.py", "--logdir", logdir, "--env", "fast", "--episodes", 2)
+    assert scored.returncode == 0 and scored.stdout.splitlines()[-1].startswith("score "), scored.stderr
+
+    refused = run("traincontroller.py", "--logdir", logdir, *SHORT, "--inputs", "z", "--generations", 3)
+    assert refused.returncode == 1 and "--noreload" in refused.stderr
+
+
+def test_a_warm_start_begins_with_the_other_run(logdir, untrained_run, tmp_path):
+    first = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 2)
+    assert first.returncode == 0, first.stderr
+    other = Path(shutil.copytree(untrained_run, tmp_path / "other"))
+    warm = ["--logdir", other, *SHORT, "--warm-start", logdir, "--sigma", 1e-6]
+    second = run("traincontroller.py", *warm, "--generations", 1)
+    assert second.returncode == 0, second.stderr
+    expected = checkpoint(logdir, "best.tar")["state_dict"]["fc.weight"]
+    assert torch.allclose(checkpoint(other)["state_dict"]["fc.weight"], expected, atol=1e-4)
+    resumed = run("traincontroller.py", "--logdir", other, *SHORT, "--sigma", 1e-6, "--generations", 2)
+    assert resumed.returncode == 0 and "continuing after generation 1" in resumed.stdout, resumed.stderr
+
+    for wrong in (["--warm-start", tmp_path / "none"], ["--warm-start", logdir, "--inputs", "z"]):
+        refused = run("traincontroller.py", "--logdir", untrained_run, *SHORT, *wrong, "--generations", 1)
+        assert refused.returncode == 1 and refused.stderr.startswith("\nerror: "), refused.stderr
+
+
+def test_the_best_is_forgotten_when_v_and_m_change(logdir):
+    arguments = ["--logdir", logdir, *SHORT]
+    first = run("traincontroller.py", *arguments, "--generations", 2)
+    assert first.returncode == 0, first.stderr
+    state = checkpoint(logdir)
+    state["reward"] = 1e6
+    torch.save(state, logdir / "ctrl" / "checkpoint.tar")
+    torch.manual_seed(7)
+    torch.save({"state_dict": MDRNN().state_dict()}, logdir / "mdrnn" / "best.tar")
+    second = run("traincontroller.py", *arguments, "--generations", 4)
+    assert second.returncode == 0 and "does not count any more" in second.stdout, second.stderr
+    best = checkpoint(logdir, "best.tar")
+    assert best["epoch"] == 4 and best["reward"] == best["history"][-1]["return/mean"]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -11,6 +11,7 @@ import torch
 from conftest import assert_one_line_error, run, start, succeed, wait_until
 
 from data.carracing import Rollout, brown, save_rollout, white
+from data.controller_rollouts import exploration_noise
 from data.loaders import (
     SEQUENCE_LENGTH,
     FrameDataset,
@@ -20,7 +21,11 @@ from data.loaders import (
     split_rollouts,
 )
 from envs import make_env
+from models.controller import Controller
+from utils.checkpoints import load_controller, save_checkpoint
 from utils.commandline import UserError
+from utils.precision import fast_dtype
+from utils.rollouts import Episode, LockstepRunner
 from utils.tracks import data_track
 
 
@@ -134,8 +139,73 @@ def test_generation_in_gymnasiums_renderer(tmp_path):
     assert len(frames) > 10
 
 
+@pytest.fixture
+def driver(untrained_run, tmp_path) -> Path:
+    """A run folder with a C that does something; V and M are as they are born."""
+    logdir = Path(shutil.copytree(untrained_run, tmp_path / "run"))
+    torch.manual_seed(1)
+    save_checkpoint(logdir / "ctrl" / "best.tar", {"state_dict": Controller().state_dict()})
+    return logdir
+
+
+def test_generation_by_a_controller(driver, tmp_path):
+    options = ["--policy", "controller", "--logdir", driver, "--seed", 5, "--threads", 2]
+    succeed(generate(tmp_path / "data", 3, *options))
+    succeed(generate(tmp_path / "fewer", 1, *options))
+    assert contents(tmp_path / "fewer").items() <= contents(tmp_path / "data").items()
+    succeed(generate(tmp_path / "calm", 2, *options, "--noise", 0))
+
+    controller = load_controller(driver)
+    dtype = fast_dtype(torch.device("cpu"))
+    runner = LockstepRunner(driver, controller.architecture, "fast", 2, "cpu", dtype)
+    for number in range(2):
+        runner.submit(number, Episode(controller.to_vector().numpy(), data_track(5, number)))
+    outcomes = {}
+    while runner.busy:
+        outcomes.update(runner.advance())
+    for number, outcome in outcomes.items():
+        path = Path(f"thread_{number}") / f"rollout_{number}.npz"
+        calm = Rollout(*load_rollout(tmp_path / "calm" / path, Rollout._fields))
+        noisy = Rollout(*load_rollout(tmp_path / "data" / path, Rollout._fields))
+        # Without noise the car drives as it does for its score, with it differently on the same track.
+        assert (outcome.length, outcome.total_return) == (len(calm.rewards), pytest.approx(calm.rewards.sum(), abs=0.1))
+        assert (noisy.observations[0] == calm.observations[0]).all() and (noisy.actions[0] != calm.actions[0]).any()
+        assert (noisy.actions >= [-1, 0, 0]).all() and (noisy.actions <= 1).all()
+        environment = make_env("fast")
+        environment.reset(seed=data_track(5, number))
+        for step, action in enumerate(noisy.actions[:200]):
+            frame, reward, *_ = environment.step(action)
+            assert noisy.rewards[step] == np.float32(reward)
+            assert step + 1 == len(noisy.rewards) or (noisy.observations[step + 1] == frame).all()
+
+
+def test_generation_by_a_controller_refuses_what_cannot_be(driver, tmp_path):
+    rootdir = tmp_path / "data"
+    assert generate(rootdir, 1, "--policy", "controller").returncode == 2
+    assert generate(rootdir, 1, "--logdir", driver).returncode == 2
+    options = ["--policy", "controller", "--logdir", driver]
+    succeed(generate(rootdir, 1, *options))
+    torch.manual_seed(2)
+    save_checkpoint(driver / "ctrl" / "best.tar", {"state_dict": Controller().state_dict()})
+    assert_one_line_error(generate(rootdir, 2, *options), rootdir / "generation.json", "--rootdir")
+    for stage, script in (("ctrl", "traincontroller.py"), ("mdrnn", "trainmdrnn.py")):
+        (driver / stage / "best.tar").rename(driver / stage / "gone.tar")
+        assert_one_line_error(generate(tmp_path / "other", 1, *options), driver / stage / "best.tar", script)
+        (driver / stage / "gone.tar").rename(driver / stage / "best.tar")
+
+
+def test_exploration_noise_lasts_and_keeps_its_scale():
+    noise = np.stack([exploration_noise(np.random.default_rng(seed), 1000, 0.3) for seed in range(300)])
+    assert noise.shape == (300, 1000, 3) and noise.dtype == np.float32
+    deviations = noise.std(axis=(1, 2))
+    assert deviations.max() < 0.36 and np.mean(deviations) == pytest.approx(0.15, rel=0.1)
+    loud = noise[deviations > 0.1]
+    assert np.corrcoef(loud[:, 1:].ravel(), loud[:, :-1].ravel())[0, 1] == pytest.approx(0.9, abs=0.02)
+    assert not exploration_noise(np.random.default_rng(0), 10, 0.0).any()
+
+
 def test_generation_wrong_use(tmp_path):
-    for wrong in (["--rollouts", "0"], ["--threads", "-1"]):
+    for wrong in (["--rollouts", "0"], ["--threads", "-1"], ["--noise", "-0.1"]):
         assert run("data/generation_script.py", "--rootdir", tmp_path / "data", *wrong).returncode == 2
     assert not (tmp_path / "data").exists()
 
@@ -174,6 +244,23 @@ def test_split_is_deterministic_and_survives_growth():
     grown_train, grown_test = split_rollouts([*files, *(Path(f"rollout_{number}.npz") for number in range(57, 99))])
     assert set(train) <= set(grown_train) and set(test) <= set(grown_test)
     assert split_rollouts(files[:2]) == (files[:1], files[1:2])
+
+
+def test_another_generation_moves_no_file_to_the_other_side(tmp_path):
+    make_dataset(tmp_path / "round_0", [1] * 12)
+    before = split_rollouts(find_rollouts(tmp_path))
+    make_dataset(tmp_path / "round_1", [1] * 25)
+    make_dataset(tmp_path, [1] * 10)
+    files = find_rollouts(tmp_path)
+    assert len(files) == 47
+    train, test = split_rollouts(files)
+    assert set(before[0]) <= set(train) and set(before[1]) <= set(test)
+    assert [str(file.relative_to(tmp_path)) for file in test] == [
+        "thread_1/rollout_9.npz",
+        "round_0/thread_1/rollout_9.npz",
+        "round_1/thread_1/rollout_9.npz",
+        "round_1/thread_1/rollout_19.npz",
+    ]
 
 
 def test_one_rollout_is_on_both_sides(capsys):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from envs import make_env
-from models.controller import Controller
-from models.driver import CONTROLLER_SIZE, Driver, flatten_controller, unflatten_controller
+from models.controller import Architecture, Controller
+from models.driver import Driver
 from models.mdrnn import HIDDEN_SIZE
 from utils.checkpoints import load_mdrnn, load_vae
 from utils.rollouts import Episode, LockstepRunner, rollout_pool
@@ -14,8 +14,11 @@ from utils.rollouts import Episode, LockstepRunner, rollout_pool
 CPU = torch.device("cpu")
 
 
-def random_controllers(count: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(scale=0.3, size=(count, CONTROLLER_SIZE)).astype(np.float32)
+LINEAR = Architecture()
+
+
+def random_controllers(count: int, architecture: Architecture = LINEAR) -> np.ndarray:
+    return np.random.default_rng(0).normal(scale=0.3, size=(count, architecture.size)).astype(np.float32)
 
 
 def drive_all(runner: LockstepRunner, episodes: list[Episode]) -> list:
@@ -28,9 +31,9 @@ def drive_all(runner: LockstepRunner, episodes: list[Episode]) -> list:
 
 
 @torch.no_grad()
-def plain_loop(untrained_run, vector: np.ndarray, track: int, steps: int):
+def plain_loop(untrained_run, controller: Controller, track: int, steps: int):
     """The equations of the paper, one frame at a time, with the modules' own forward methods."""
-    vae, mdrnn, controller = load_vae(untrained_run), load_mdrnn(untrained_run), unflatten_controller(vector)
+    vae, mdrnn = load_vae(untrained_run), load_mdrnn(untrained_run)
     environment = make_env("fast")
     frame, _ = environment.reset(seed=track)
     state = (torch.zeros(1, 1, HIDDEN_SIZE), torch.zeros(1, 1, HIDDEN_SIZE))
@@ -46,10 +49,14 @@ def plain_loop(untrained_run, vector: np.ndarray, track: int, steps: int):
     return np.array(actions)
 
 
-def test_driver_computes_the_equations_of_the_models(untrained_run):
-    vector = random_controllers(1)[0]
-    expected = plain_loop(untrained_run, vector, track=5, steps=60)
-    driver = Driver(load_vae(untrained_run), load_mdrnn(untrained_run), CPU, torch.float32)
+@pytest.mark.parametrize("architecture", [LINEAR, Architecture(False), Architecture(False, 40), Architecture(True, 8)])
+def test_driver_computes_the_equations_of_the_models(untrained_run, architecture):
+    vector = random_controllers(1, architecture)[0]
+    controller = Controller.from_vector(architecture, torch.from_numpy(vector))
+    assert Architecture.of(controller.state_dict()) == architecture
+    np.testing.assert_array_equal(controller.to_vector().numpy(), vector)
+    expected = plain_loop(untrained_run, controller, track=5, steps=60)
+    driver = Driver(load_vae(untrained_run), load_mdrnn(untrained_run), architecture, CPU, torch.float32)
     environment = make_env("fast")
     frame, _ = environment.reset(seed=5)
     frames = torch.zeros(16, 64, 64, 3, dtype=torch.uint8)
@@ -64,15 +71,15 @@ def test_driver_computes_the_equations_of_the_models(untrained_run):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
     episodes = [Episode(vector, track, patience=60) for vector in random_controllers(5) for track in range(4)]
-    together = drive_all(LockstepRunner(untrained_run, "fast", 20, "cpu", dtype), episodes)
-    in_turn = drive_all(LockstepRunner(untrained_run, "fast", 3, "cpu", dtype), episodes)
+    together = drive_all(LockstepRunner(untrained_run, LINEAR, "fast", 20, "cpu", dtype), episodes)
+    in_turn = drive_all(LockstepRunner(untrained_run, LINEAR, "fast", 3, "cpu", dtype), episodes)
     assert together == in_turn
 
 
 def test_workers_change_nothing(untrained_run):
     episodes = [Episode(vector, track, patience=50) for vector in random_controllers(3) for track in range(2)]
-    alone = drive_all(LockstepRunner(untrained_run, "fast", 6, "cpu", torch.float32), episodes)
-    with rollout_pool(untrained_run, "fast", CPU, workers=2, episodes=6, force_float32=True) as pool:
+    alone = drive_all(LockstepRunner(untrained_run, LINEAR, "fast", 6, "cpu", torch.float32), episodes)
+    with rollout_pool(untrained_run, LINEAR, "fast", CPU, workers=2, episodes=6, force_float32=True) as pool:
         outcomes = dict(pool.run(episodes))
     assert [outcomes[number] for number in range(6)] == alone
 
@@ -82,8 +89,8 @@ def test_patience_ends_an_episode_and_charges_the_rest(untrained_run):
     with torch.no_grad():
         stand_still.fc.weight.zero_()
         stand_still.fc.bias.copy_(torch.tensor([0.0, -20.0, 20.0]))  # no gas, full brake
-    vector = flatten_controller(stand_still)
-    runner = LockstepRunner(untrained_run, "fast", 2, "cpu", torch.float32)
+    vector = stand_still.to_vector().numpy()
+    runner = LockstepRunner(untrained_run, LINEAR, "fast", 2, "cpu", torch.float32)
     hopeless, patient = drive_all(runner, [Episode(vector, 3, patience=70), Episode(vector, 3)])
     assert hopeless.length == 71  # the first step visits the tiles under the car
     assert patient.length == 1000

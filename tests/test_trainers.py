@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.carracing import Rollout, save_rollout
 from data.loaders import find_rollouts, load_rollout
-from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae
+from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, save_checkpoint
 
 STAGES = [("trainvae.py", "vae"), ("trainmdrnn.py", "mdrnn")]
 both_trainers = pytest.mark.parametrize(("script", "stage"), STAGES)
@@ -82,6 +82,36 @@ def test_complete_training_is_left_alone_and_noreload_starts_over(script, stage,
     assert again["epoch"] == 1
     assert_equal_weights(first, again)
     assert curves(tiny_run / stage)["loss/test"] == [1]
+
+
+@both_trainers
+def test_other_test_data_make_the_old_best_worthless(script, stage, tiny_run, tiny_dataset, tmp_path):
+    state = checkpoint(tiny_run, stage)
+    state["earlystopping"]["best"] = -1e9  # better than any epoch can be
+    save_checkpoint(tiny_run / stage / "checkpoint.tar", state)
+    options = ["--logdir", tiny_run, "--nosamples"]
+    assert "count" not in succeed(run(script, *options, "--dataset", tiny_dataset, "--epochs", 2))
+    assert load_checkpoint(tiny_run / stage / "best.tar", "")["epoch"] == 1
+
+    grown = tmp_path / "grown"
+    shutil.copytree(tiny_dataset, grown / "round_0")
+    shutil.copytree(tiny_dataset, grown / "round_1")
+    assert "does not count any more" in succeed(run(script, *options, "--dataset", grown, "--epochs", 3))
+    best = load_checkpoint(tiny_run / stage / "best.tar", "")
+    assert best["epoch"] == 3 and best["earlystopping"]["best"] == best["precision"]
+
+
+@both_trainers
+def test_no_epochs_leave_an_untrained_model(script, stage, tiny_run, tiny_dataset):
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset]
+    trained = checkpoint(tiny_run, stage)
+    assert "complete" in succeed(run(script, *options, "--epochs", 0))
+    assert checkpoint(tiny_run, stage)["epoch"] == 1  # what is trained is not lost
+    succeed(run(script, *options, "--epochs", 0, "--noreload"))
+    best = load_checkpoint(tiny_run / stage / "best.tar", "")
+    assert best["epoch"] == 0 and not best["history"]
+    succeed(run(script, *options, "--epochs", 1))
+    assert_equal_weights(checkpoint(tiny_run, stage), trained)
 
 
 @both_trainers

@@ -1,5 +1,6 @@
 """Checkpoint files: written whole or not at all, and read without running any code that they carry."""
 
+import hashlib
 import os
 import pickle
 import tempfile
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.controller import Controller
+from models.controller import Architecture, Controller
+from models.driver import Driver
 from models.mdrnn import MDRNN
 from models.vae import VAE
 from utils.commandline import UserError
@@ -106,10 +108,34 @@ def load_mdrnn(logdir: Path) -> MDRNN:
 
 def load_controller(logdir: Path) -> Controller:
     """The best C of a run folder, on the CPU. Raises UserError if there is none."""
-    controller = Controller()
+    path = logdir / "ctrl" / "best.tar"
     remedy = f"train C first: python traincontroller.py --logdir {logdir}"
-    load_weights(controller, logdir / "ctrl" / "best.tar", remedy)
+    try:
+        architecture = Architecture.of(load_checkpoint(path, remedy)["state_dict"])
+    except (LookupError, TypeError, AttributeError):
+        raise UserError(f"{path}: its weights are no controller's; {remedy}") from None
+    controller = Controller(architecture)
+    load_weights(controller, path, remedy)
     return controller
+
+
+def load_driver(logdir: Path, architecture: Architecture, device: torch.device, dtype: torch.dtype) -> Driver:
+    """V and M of a run folder, ready to drive for controllers of this architecture; M is only loaded if they see it.
+
+    Raises UserError if V or M is missing.
+    """
+    mdrnn = load_mdrnn(logdir) if architecture.sees_memory else None
+    return Driver(load_vae(logdir), mdrnn, architecture, device, dtype)
+
+
+def fingerprint(logdir: Path, *stages: str) -> str:
+    """Twelve characters that tell the models of these stages of a run folder from others; a missing one counts too."""
+    digest = hashlib.sha256()
+    for path in (logdir / stage / "best.tar" for stage in stages):
+        weights = load_checkpoint(path, "remove it")["state_dict"] if path.exists() else {}
+        for name, weight in sorted(weights.items()):
+            digest.update(name.encode() + weight.numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _first_line(error: BaseException) -> str:

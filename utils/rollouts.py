@@ -12,10 +12,11 @@ import torch
 
 from envs import make_env
 from envs.carracing import MAX_EPISODE_STEPS
-from models.driver import CONTROLLER_SIZE, Driver
+from models.controller import Architecture
+from models.driver import Driver
 from models.mdrnn import HIDDEN_SIZE
 from models.vae import FRAME_SIZE
-from utils.checkpoints import load_mdrnn, load_vae
+from utils.checkpoints import load_driver
 from utils.precision import fast_dtype
 from utils.workers import WorkerPool
 
@@ -31,7 +32,7 @@ MAX_ENVIRONMENTS = 32
 class Episode:
     """One controller on one track."""
 
-    controller: np.ndarray  # (867,) float32, see models.driver.flatten_controller
+    controller: np.ndarray  # (size,) float32, see models.controller.Controller.to_vector
     track: int  # the seed of the track
     patience: int | None = None  # end it after so many steps without a new tile; None: never
 
@@ -67,7 +68,7 @@ class _Lane:
         pin = device.type == "cuda"
         self._frames = torch.zeros(rows, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8, pin_memory=pin)
         self._frames_array = self._frames.numpy()
-        self._controllers = torch.zeros(rows, CONTROLLER_SIZE, device=device)
+        self._controllers = torch.zeros(rows, self.driver.architecture.size, device=device)
         self._hidden = torch.zeros(rows, HIDDEN_SIZE, device=device)
         self._memory = torch.zeros(rows, HIDDEN_SIZE, device=device)
         self._actions: torch.Tensor | None = None
@@ -131,9 +132,17 @@ class _Lane:
 class LockstepRunner:
     """A worker's Runner (see utils.workers) for episodes."""
 
-    def __init__(self, logdir: Path, env_kind: str, environments: int, device: str, dtype: torch.dtype):
+    def __init__(
+        self,
+        logdir: Path,
+        architecture: Architecture,
+        env_kind: str,
+        environments: int,
+        device: str,
+        dtype: torch.dtype,
+    ):
         torch.set_num_threads(1)  # the processes share the cores already
-        driver = Driver(load_vae(logdir), load_mdrnn(logdir), torch.device(device), dtype)
+        driver = load_driver(logdir, architecture, torch.device(device), dtype)
         # On a GPU there are two lanes: while it encodes the frames of one, the processor steps the other.
         lanes = 2 if driver.device.type == "cuda" else 1
         self.lanes = [
@@ -158,19 +167,32 @@ class LockstepRunner:
         return finished
 
 
-def rollout_pool(
-    logdir: Path, env_kind: str, device: torch.device, workers: int, episodes: int, force_float32: bool = False
-) -> WorkerPool:
-    """Workers that drive up to `episodes` episodes at a time with V and M of `logdir`.
+def worker_devices(device: torch.device, workers: int) -> list[str]:
+    """The device of every worker: with a GPU, worker i uses GPU i modulo their number."""
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device.type == "cuda" else ["cpu"]
+    return [names[i % len(names)] for i in range(workers)]
 
-    With a GPU, worker i uses GPU i modulo their number. Raises UserError if V or M is missing or damaged.
+
+def rollout_pool(
+    logdir: Path,
+    architecture: Architecture,
+    env_kind: str,
+    device: torch.device,
+    workers: int,
+    episodes: int,
+    force_float32: bool = False,
+) -> WorkerPool:
+    """Workers that drive up to `episodes` episodes at a time with V and M of `logdir`, for controllers of one kind.
+
+    Raises UserError if V or M is missing or damaged.
     """
+    dtype = torch.float32 if force_float32 else fast_dtype(device)
     # Fail here, with one line, rather than in every worker; and compile the drawing once rather than in each.
-    load_vae(logdir), load_mdrnn(logdir)
+    load_driver(logdir, architecture, torch.device("cpu"), dtype)
     make_env(env_kind).reset(seed=0)
     workers = min(workers, episodes)
     environments = min(MAX_ENVIRONMENTS, math.ceil(episodes / workers))
-    dtype = torch.float32 if force_float32 else fast_dtype(device)
-    devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device.type == "cuda" else ["cpu"]
-    arguments = [(logdir, env_kind, environments, devices[i % len(devices)], dtype) for i in range(workers)]
+    arguments = [
+        (logdir, architecture, env_kind, environments, name, dtype) for name in worker_devices(device, workers)
+    ]
     return WorkerPool(LockstepRunner, arguments, environments, logdir / "tmp")

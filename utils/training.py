@@ -54,11 +54,15 @@ class TrainingRun:
     optimizer: Optimizer
     scheduler: ReduceLROnPlateau
     stopping: EarlyStopping
+    yardstick: str  # names what the test loss is measured on; under another name it is not comparable
     history: list[dict[str, float]] = field(default_factory=list, init=False)  # one row of figures an epoch
     epoch: int = field(default=0, init=False)  # epochs done
 
     def resume(self) -> bool:
-        """Go on from the folder's checkpoint.tar; False if there is none. Raises UserError if it is damaged."""
+        """Go on from the folder's checkpoint.tar; False if there is none. Raises UserError if it is damaged.
+
+        The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then.
+        """
         path = self.folder / "checkpoint.tar"
         if not path.exists():
             return False
@@ -70,28 +74,35 @@ class TrainingRun:
             self.stopping.load_state_dict(state["earlystopping"])
             self.epoch = int(state["epoch"])
             self.history = list(state.get("history", []))  # the 2018 implementation keeps none
+            if state.get("yardstick", self.yardstick) != self.yardstick:
+                print("the test data are others than before: the best test loss so far does not count any more")
+                self.stopping = EarlyStopping(self.stopping.patience)
+                self.scheduler.best, self.scheduler.num_bad_epochs = float("inf"), 0
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
 
     def finish_epoch(self, row: dict[str, float]) -> None:
-        """Count an epoch with these figures. By its "loss/test" adapt the learning rate, write checkpoint.tar, and
-        best.tar if it is the best so far."""
+        """Count an epoch with these figures; by its "loss/test" adapt the learning rate, and save."""
         loss = row["loss/test"]
         self.epoch += 1
         self.history.append(row)
         self.scheduler.step(loss)
-        improved = self.stopping.step(loss)
+        self.save(best=self.stopping.step(loss))
+
+    def save(self, best: bool) -> None:
+        """Write checkpoint.tar, and best.tar if the model is the best so far."""
         state = {
             "state_dict": self.model.state_dict(),
             "epoch": self.epoch,
-            "precision": loss,
+            "precision": self.history[-1]["loss/test"] if self.history else float("inf"),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "earlystopping": self.stopping.state_dict(),
+            "yardstick": self.yardstick,
             "history": self.history,
         }
         # best.tar first: if the run dies between the two, the epoch is done again and best.tar written again.
-        if improved:
+        if best:
             save_checkpoint(self.folder / "best.tar", state)
         save_checkpoint(self.folder / "checkpoint.tar", state)
