@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -82,16 +83,16 @@ class TrainingRun:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
 
-    def finish_epoch(self, row: dict[str, float]) -> None:
+    def finish_epoch(self, row: dict[str, float], **facts: Any) -> None:
         """Count an epoch with these figures; by its "loss/test" adapt the learning rate, and save."""
         loss = row["loss/test"]
         self.epoch += 1
         self.history.append(row)
         self.scheduler.step(loss)
-        self.save(best=self.stopping.step(loss))
+        self.save(best=self.stopping.step(loss), **facts)
 
-    def save(self, best: bool) -> None:
-        """Write checkpoint.tar, and best.tar if the model is the best so far."""
+    def save(self, best: bool, **facts: Any) -> None:
+        """Write checkpoint.tar, and best.tar if the model is the best so far, with further facts about the model."""
         state = {
             "state_dict": self.model.state_dict(),
             "epoch": self.epoch,
@@ -101,6 +102,7 @@ class TrainingRun:
             "earlystopping": self.stopping.state_dict(),
             "yardstick": self.yardstick,
             "history": self.history,
+            **facts,
         }
         # best.tar first: if the run dies between the two, the epoch is done again and best.tar written again.
         if best:
