@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
+from data.encoding import encode
 from data.loaders import (
     SEQUENCE_LENGTH,
     LatentDataset,
@@ -49,7 +50,6 @@ LEARNING_RATE = 1e-3
 PLATEAU_PATIENCE = 5  # epochs without a better test loss until the learning rate is halved
 STOPPING_PATIENCE = 30  # and until training ends
 GRADIENT_LIMIT = 1.0  # of its norm; a surprising step can make a huge one where a predicted width is small
-ENCODE_BATCH = 250  # frames
 STATISTICS_ROLLOUTS = 100  # for the mean and covariance of what C will see
 DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRIDE-th is shown
 
@@ -88,7 +88,7 @@ def main() -> None:
     train_set = LatentDataset(train_files, lambda frames: encode(vae, frames, device, dtype))
     test_set = LatentDataset(test_files, lambda frames: encode(vae, frames, device, dtype))
     if run.epoch == args.epochs == 0:
-        run.save(best=True, inputs=input_statistics(mdrnn, test_set, device))
+        run.save(best=True, inputs=input_statistics(mdrnn, test_set, device), include_reward=args.include_reward)
         print(f"M is untrained: {run.folder / 'best.tar'}")
         return
 
@@ -153,7 +153,8 @@ def main() -> None:
             row = {"learning_rate": rate} | figures("train", train_terms) | figures("test", test())
             with uninterrupted():
                 log_figures(writer, row, epoch)
-                run.finish_epoch(row, inputs=input_statistics(mdrnn, test_set, device))
+                inputs = input_statistics(mdrnn, test_set, device)
+                run.finish_epoch(row, inputs=inputs, include_reward=args.include_reward)
                 print(
                     f"epoch {epoch}: train loss {row['loss/train']:.4f}, test loss {row['loss/test']:.4f}, "
                     f"{len(train_set)} sequences at {speed:.0f} a second"
@@ -171,18 +172,6 @@ def main() -> None:
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values where the mask is true; 0 if it is nowhere."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
-
-
-@torch.no_grad()
-def encode(vae: VAE, frames: Tensor, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Frames (T, 64, 64, 3) uint8 -> mu and logsigma (T, 32) float32."""
-    parts = []
-    for batch in frames.split(ENCODE_BATCH):
-        images = batch.to(device).permute(0, 3, 1, 2).to(dtype) / 255
-        with autocast(device, dtype):
-            parts.append(torch.stack(vae.encoder(images)).float())
-    mu, logsigma = torch.cat(parts, dim=1)
-    return mu, logsigma
 
 
 @torch.no_grad()

@@ -1,0 +1,132 @@
+"""How good is M? Its predictions on held-out rollouts, beside the simplest one: that nothing changes.
+
+    python -m benchmarks.memory_quality --logdir exp_dir --dataset datasets/carracing --out docs/results
+
+From many moments of the held-out rollouts M, which has seen WARM_UP steps, goes on alone for HORIZON steps with the
+actions that were taken (open loop, fed with the mean of its own mixture). Prints and writes to memory.json the errors
+against what V saw (latents) and what was to be seen (pixels), and draws them, with M's loss over its training, to
+memory.png.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from data.encoding import encode  # noqa: E402
+from data.loaders import find_rollouts, load_rollout, split_rollouts  # noqa: E402
+from models.mdrnn import MDRNN, Prediction, mixture_nll  # noqa: E402
+from models.vae import VAE  # noqa: E402
+from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, write_atomically  # noqa: E402
+from utils.commandline import positive_int, run_script, script_parser  # noqa: E402
+
+CPU = torch.device("cpu")
+WARM_UP, HORIZON = 60, 50  # steps: past the zooming start, and one second
+STRIDE = 100  # steps between two moments of a rollout
+PIXEL_STEPS = (1, 5, 10, 20, 30, 40, 50)  # where frames are decoded and compared
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    parser.add_argument("--logdir", type=Path, required=True, help="run folder with V and M")
+    parser.add_argument("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
+    parser.add_argument("--rollouts", type=positive_int, default=40, help="held-out rollouts at most")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder for memory.json and memory.png")
+    args = parser.parse_args()
+    vae, mdrnn = load_vae(args.logdir).eval(), load_mdrnn(args.logdir).eval()
+    _, files = split_rollouts(find_rollouts(args.dataset))
+    parts = [measure(vae, mdrnn, file) for file in tqdm(files[: args.rollouts], unit="rollout", disable=None)]
+    windows = [part for part in parts if part is not None]
+    errors = {name: torch.cat([part[name] for part in windows]).mean(dim=0) for name in windows[0]}
+
+    checkpoint = load_checkpoint(args.logdir / "mdrnn" / "best.tar", "train M first")
+    history = checkpoint.get("history", [])
+    result = {name: values.tolist() for name, values in errors.items()}
+    result |= {"pixel_steps": PIXEL_STEPS, "windows": sum(len(part["nll"]) for part in windows), "history": history}
+    write_atomically(args.out / "memory.json", lambda file: file.write(json.dumps(result, indent=1).encode() + b"\n"))
+    draw(result, args.out / "memory.png")
+    print(f"{result['windows']} moments of {len(windows)} held-out rollouts")
+    print(f"negative log likelihood of the next latent: {errors['nll'].item():.2f} nats")
+    print("\n| steps ahead | latent: M | latent: copy | pixels: M | pixels: copy | pixels: V alone |")
+    print("|---|---|---|---|---|---|")
+    for column, step in enumerate(PIXEL_STEPS):
+        latent = [errors[name][step - 1].item() for name in ("latent_m", "latent_copy")]
+        pixels = [errors[name][column].item() for name in ("pixel_m", "pixel_copy", "pixel_v")]
+        cells = [f"{value:.3f}" for value in latent] + [f"{value:.1f}" for value in pixels]
+        print(f"| {step} | {' | '.join(cells)} |")
+    if checkpoint.get("include_reward"):
+        rewards = errors["reward_m"].item(), errors["reward_mean"].item()
+        print("\nreward of the step, mean squared error: M {:.3f}, the rollout's mean reward {:.3f}".format(*rewards))
+
+
+@torch.no_grad()
+def measure(vae: VAE, mdrnn: MDRNN, file: Path) -> dict[str, Tensor] | None:
+    """Errors (moments, steps) from every moment of a rollout; None if it is too short for one.
+
+    Latent errors are mean squared errors over V's latent, pixel errors are summed over a frame, as in V's loss.
+    """
+    frames, actions, rewards = map(torch.from_numpy, load_rollout(file, ("observations", "actions", "rewards")))
+    starts = torch.arange(WARM_UP, len(frames) - HORIZON, STRIDE)
+    if len(starts) == 0:
+        return None
+    mu, _ = encode(vae, frames, CPU, torch.float32)
+    states: list[tuple[Tensor, Tensor]] = []  # before each moment
+    state = None
+    for begin, end in zip([0, *starts[:-1].tolist()], starts.tolist(), strict=True):
+        _, state = mdrnn(actions[begin:end, None], mu[begin:end, None], state)
+        states.append(state)
+    state = tuple(torch.cat(part, dim=1) for part in zip(*states, strict=True))
+
+    latent, errors = mu[starts], {name: [] for name in ("latent_m", "latent_copy", "pixel_m", "pixel_copy", "pixel_v")}
+    for step in range(1, HORIZON + 1):
+        before = starts + step - 1
+        prediction, state = mdrnn(actions[before][None], latent[None], state)
+        if step == 1:
+            errors["nll"] = [mixture_nll(mu[starts + 1], Prediction(*(part[0] for part in prediction)))]
+            errors["reward_m"] = [(prediction.reward[0] - rewards[before]).square()]
+            errors["reward_mean"] = [(rewards.mean() - rewards[before]).square()]
+        latent = (prediction.means[0] * prediction.log_weights[0].exp()[..., None]).sum(dim=-2)
+        errors["latent_m"].append((latent - mu[starts + step]).square().mean(dim=-1))
+        errors["latent_copy"].append((mu[starts] - mu[starts + step]).square().mean(dim=-1))
+        if step in PIXEL_STEPS:
+            truth = images(frames[starts + step])
+            seen = {"pixel_m": vae.decoder(latent), "pixel_v": vae.decoder(mu[starts + step])}
+            for name, picture in (seen | {"pixel_copy": images(frames[starts])}).items():
+                errors[name].append((picture - truth).square().flatten(1).sum(dim=-1))
+    return {name: torch.stack(values, dim=-1) for name, values in errors.items()}
+
+
+def images(frames: Tensor) -> Tensor:
+    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64) in [0, 1]."""
+    return frames.permute(0, 3, 1, 2).float() / 255
+
+
+def draw(result: dict, path: Path) -> None:
+    """M's loss over training, and its errors over the horizon in latents and in pixels."""
+    figure, (loss, latents, pixels) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for name in ("train", "test"):
+        curve = [row[f"loss/gmm_{name}"] for row in result["history"]]
+        loss.plot(range(1, len(curve) + 1), curve, label=name)
+    loss.set(xlabel="epoch", ylabel="nats a latent", title="negative log likelihood")
+    steps = range(1, HORIZON + 1)
+    for name, label in (("latent_m", "M, open loop"), ("latent_copy", "last latent kept")):
+        latents.plot(steps, result[name], label=label)
+    latents.set(xlabel="steps ahead", ylabel="mean squared error", title="latents")
+    for name, label in (("pixel_m", "M, open loop"), ("pixel_copy", "last frame kept"), ("pixel_v", "V alone")):
+        pixels.plot(PIXEL_STEPS, result[name], marker=".", label=label)
+    pixels.set(xlabel="steps ahead", ylabel="squared error of a frame", title="pixels")
+    for axes in (loss, latents, pixels):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    run_script(main)
