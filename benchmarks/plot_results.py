@@ -1,0 +1,75 @@
+"""Draws the pictures of docs/RESULTS.md from the raw figures in docs/results/.
+
+    python -m benchmarks.plot_results
+
+learning_curve.png: the score of the distribution's mean over episodes and over core-hours, beside the paper's own run
+(paper_learning_curve.csv, from the log published with it: github.com/hardmaru/WorldModelsExperiments, carracing/log).
+scores.png: the returns of the shipped driver on its test tracks.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+IMAGES = RESULTS.parent / "images"
+PAPER_CORES = 64
+PAPER_SCORE = 906
+
+
+def main() -> None:
+    draw_learning_curve(json.loads((RESULTS / "driver_history.json").read_text()), IMAGES / "learning_curve.png")
+    draw_scores(json.loads((RESULTS / "driver_score.json").read_text()), IMAGES / "scores.png")
+
+
+def draw_learning_curve(run: dict, path: Path) -> None:
+    """run: "cores" and "history", rows as traincontroller.py keeps them."""
+    with (RESULTS / "paper_learning_curve.csv").open() as file:
+        paper = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    ours = [row for row in run["history"] if "return/mean" in row]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    for panel, ours_x, paper_x, label in (
+        (
+            axes[0],
+            [row["episodes"] for row in ours],
+            [row["episodes"] for row in paper],
+            "episodes",
+        ),
+        (
+            axes[1],
+            [row["seconds"] * run["cores"] / 3600 for row in ours],
+            [row["seconds"] * PAPER_CORES / 3600 for row in paper],
+            "core-hours of C's training",
+        ),
+    ):
+        panel.plot(ours_x, [row["return/mean"] for row in ours], marker=".", label="this repository")
+        panel.plot(paper_x, [row["mean_return_of_distribution_mean"] for row in paper], label="the paper's run")
+        panel.axhline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's score, 906")
+        panel.set(xscale="log", xlabel=label, ylabel="return of the distribution's mean", ylim=(400, 950))
+        panel.grid(alpha=0.3)
+    axes[0].legend(loc="lower right")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_scores(score: dict, path: Path) -> None:
+    """score: as test_controller.py --json writes it."""
+    returns = np.array(score["returns"])
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    axes.hist(returns, bins=np.arange(np.floor(returns.min() / 10) * 10, 960, 10))
+    axes.axvline(returns.mean(), color="black", label=f"mean {returns.mean():.1f}")
+    axes.axvline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's mean, 906")
+    axes.set(xlabel="return", ylabel="tracks", title=f"{len(returns)} unseen tracks, Gymnasium's renderer")
+    axes.legend(loc="upper left")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
