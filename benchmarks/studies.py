@@ -5,8 +5,8 @@
 
 Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. Levers are
 compared by the distribution mean on selection tracks, ablations by test_controller.py's score; neither set is ever
-driven in evolution. Each run is kept in docs/results/<study>/, and one that lies there is not repeated, so that this may
-be stopped at any time.
+driven in evolution. Each run is kept in docs/results/<study>/, and one that lies there is not repeated, so that this
+may be stopped at any time.
 """
 
 import json
