@@ -9,7 +9,6 @@ in exp_dir/tmp.
 
 import argparse
 import time
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +52,11 @@ def parse_arguments() -> argparse.Namespace:
     option("--inputs", choices=["zh", "z"], default="zh", help="what C sees: V's latent and M's state, or z alone")
     option("--hidden-units", type=natural_int, default=0, help="tanh units in a hidden layer of C; 0: C is linear")
     option("--n-samples", type=positive_int, default=4, help="tracks that every candidate of a generation drives")
+    option(
+        "--tracks",
+        type=positive_int,
+        help="tracks in a generation, dealt to the candidates in turn; without it, all drive the same --n-samples",
+    )
     option("--pop-size", type=population_size, default=32, help="candidates in a generation")
     option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
     option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
@@ -62,7 +66,6 @@ def parse_arguments() -> argparse.Namespace:
         default="principal",
         help="search along the principal components of what C sees, or in C's weights themselves",
     )
-    option("--own-tracks", action="store_true", help="every candidate drives tracks of its own, not all the same ones")
     option("--sigma", type=positive_float, default=0.1, help="initial step size of CMA-ES")
     option("--diagonal-generations", type=natural_int, help="then the covariance is full; without it, never")
     option("--weight-decay", type=natural_float, default=0.0, help="fitness lost for a mean squared weight of 1")
@@ -83,6 +86,9 @@ def parse_arguments() -> argparse.Namespace:
     option("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(parser)
     args = parser.parse_args()
+    args.tracks = args.tracks or args.n_samples
+    if not args.n_samples <= args.tracks <= max(args.n_samples, args.pop_size * args.n_samples // 4):
+        parser.error("argument --tracks: at least --n-samples, and so few that four candidates drive each")
     if args.diagonal_generations == 1:
         parser.error("argument --diagonal-generations: cma knows 0 and numbers above 1")
     return args
@@ -112,26 +118,32 @@ def main() -> None:
             generation = evolution.generation + 1
             points = evolution.ask()
             candidates = to_controllers(coordinates, points)
-            tracks = evolution_tracks(args.seed, generation, episodes if args.own_tracks else args.n_samples)
-            drivers = [candidate for candidate in candidates for _ in range(args.n_samples)]
+            tracks = evolution_tracks(args.seed, generation, args.tracks)
+            dealt = np.arange(episodes) % args.tracks  # which track each episode is on
             returns, lengths = drive(
                 pool,
-                [Episode(driver, track, args.patience or None) for driver, track in zip(drivers, cycle(tracks))],
+                [
+                    Episode(candidates[i // args.n_samples], tracks[track], args.patience or None)
+                    for i, track in enumerate(dealt)
+                ],
                 f"generation {generation}" if args.display else None,
             )
-            fitness = returns.reshape(args.pop_size, args.n_samples).mean(axis=1)
+            scores = returns.reshape(args.pop_size, args.n_samples).mean(axis=1)
+            # No candidate is to gain from an easy track: what counts is how much better it drove than the others there.
+            ease = np.bincount(dealt, returns) / np.bincount(dealt)
+            fitness = (returns - ease[dealt]).reshape(args.pop_size, args.n_samples).mean(axis=1)
             evolution.tell(fitness - args.weight_decay * (points**2).mean(axis=1))
             row = {
                 "generation": generation,
                 "episodes": (history[-1]["episodes"] if history else 0) + episodes,
-                "return/population": fitness.mean(),
-                "return/best": fitness.max(),
-                "return/worst": fitness.min(),
-                "return/spread": fitness.std(),
+                "return/population": scores.mean(),
+                "return/best": scores.max(),
+                "return/worst": scores.min(),
+                "return/spread": scores.std(),
                 "length/mean": lengths.mean(),
                 "sigma": evolution.sigma,
             }
-            summary = f"generation {generation}: population {fitness.mean():.1f} +- {fitness.std():.1f}"
+            summary = f"generation {generation}: population {scores.mean():.1f} +- {scores.std():.1f}"
 
             if generation % args.eval_every == 0 or generation == args.generations:
                 (mean,) = to_controllers(coordinates, evolution.mean[None])

@@ -37,7 +37,8 @@ STUDIES: dict[str, dict[str, Setting]] = {
         "population 64, 2 tracks": Setting({"pop-size": 64, "n-samples": 2}),
         "population 128, 1 track": Setting({"pop-size": 128, "n-samples": 1}),
         "population 16, 8 tracks": Setting({"pop-size": 16, "n-samples": 8}),
-        "own tracks": Setting({"own-tracks": True}),
+        "16 tracks, 4 a candidate": Setting({"tracks": 16}),
+        "32 tracks, 4 a candidate": Setting({"tracks": 32}),
         "full covariance": Setting({"diagonal-generations": 0}),
         "diagonal, full from generation 10": Setting({"diagonal-generations": 10}),
         "sigma 0.05": Setting({"sigma": 0.05}),
@@ -97,7 +98,7 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
     options = {"pop-size": POPULATION, "n-samples": SAMPLES} | setting.options
     generations = args.episodes // (options["pop-size"] * options["n-samples"])
     options |= {"seed": seed, "generations": generations, "eval-every": generations, "eval-episodes": args.tracks}
-    words = [word for name, value in options.items() for word in [f"--{name}", value] if word is not True]
+    words = [word for name, value in options.items() for word in [f"--{name}", value]]
     execute("traincontroller.py", "--logdir", folder, *words)
     return load_checkpoint(folder / "ctrl" / "checkpoint.tar", "remove it")["history"]
 

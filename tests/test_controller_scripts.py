@@ -98,7 +98,7 @@ def test_two_runs_equal_one(logdir, untrained_run, tmp_path):
 
 def test_a_controller_of_another_kind(logdir):
     (logdir / "mdrnn" / "best.tar").unlink()  # C does without M, then so do the scripts
-    options = ["--inputs", "z", "--hidden-units", 5, "--diagonal-generations", 2, "--weight-decay", 3, "--own-tracks"]
+    options = ["--inputs", "z", "--hidden-units", 5, "--diagonal-generations", 2, "--weight-decay", 3, "--tracks", 8]
     done = run("traincontroller.py", "--logdir", logdir, *SHORT, *options, "--generations", 2)
     assert done.returncode == 0, done.stderr
     weights = checkpoint(logdir, "best.tar")["state_dict"]

@@ -11,9 +11,6 @@ from torch import Tensor
 
 from models.controller import Architecture
 
-WHITENING = 0.25
-SMALLEST_VARIANCE = 1e-6  # of the largest; what is below is no signal, and is not to be made one
-
 
 class Coordinates:
     """Maps points of the search (N, size) to controllers (N, size), the origin to `start`.
@@ -31,11 +28,8 @@ class Coordinates:
         self._start, self._mean, self._covariance = start.double(), mean, covariance
         if covariance is None:
             return
-        # A component of variance v gets the variance v^(1 - 2 WHITENING), but for a factor common to all.
         variances, directions = torch.linalg.eigh(covariance.double())
-        variances = variances.clamp(min=SMALLEST_VARIANCE * float(variances.max()))
-        scales = variances**-WHITENING
-        self._basis = directions * scales / (variances * scales**2).sum().sqrt()
+        self._basis = directions / variances.sum().sqrt()
 
     def to_controllers(self, points: Tensor) -> Tensor:
         """points (N, size) -> controllers (N, size) float32, as rows of `Controller.to_vector`."""
