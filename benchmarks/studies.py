@@ -68,13 +68,14 @@ def main() -> None:
     parser.add_argument("--episodes", type=positive_int, default=2560, help="budget of a run")
     parser.add_argument("--tracks", type=positive_int, default=100, help="tracks of a run's score")
     parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="where the runs are kept")
     parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
     args = parser.parse_args()
     settings = STUDIES[args.study]
     if unknown := set(args.only or []) - settings.keys():
         parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
 
-    out = ROOT / "docs" / "results" / args.study
+    out = args.out / args.study
     for seed in range(args.seeds):
         for name in args.only or settings:
             path = out / f"{name.replace(',', '').replace(' ', '_')}_{seed}.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, assert_one_line_error, run, succeed
 
 from models.controller import Controller
 from models.mdrnn import MDRNN
@@ -136,3 +136,22 @@ def test_the_old_checkpoint_stays_when_the_disk_is_full(tmp_path):
     assert f"UserError: {path}: cannot be written" in result.stderr
     assert load_checkpoint(path, "")["state_dict"]["old"].tolist() == [0, 0, 0]
     assert os.listdir(tmp_path) == ["checkpoint.tar"]
+
+
+def test_a_shipped_driver_is_small_and_complete(tmp_path):
+    torch.manual_seed(0)
+    models = {"vae": VAE(), "mdrnn": MDRNN(), "ctrl": Controller()}
+    for stage, model in models.items():
+        optimizer = torch.optim.Adam(model.parameters())
+        state = {"state_dict": model.state_dict(), "epoch": 3, "reward": 1.0, "optimizer": optimizer.state_dict()}
+        for name in ("best.tar", "checkpoint.tar"):
+            save_checkpoint(tmp_path / "run" / stage / name, state)
+    out = tmp_path / "out"
+    succeed(run("-m", "utils.shipping", "--logdir", tmp_path / "run", "--out", out))
+    for loaded, model in zip((load_vae(out), load_mdrnn(out), load_controller(out)), models.values(), strict=True):
+        for name, weight in model.state_dict().items():
+            torch.testing.assert_close(loaded.state_dict()[name], weight, rtol=1e-3, atol=1e-6)
+    assert all(path.stat().st_size < 16 * 2**20 for path in out.rglob("*.tar"))
+    assert "optimizer" not in load_checkpoint(out / "vae" / "best.tar", "")
+    lost = run("-m", "utils.shipping", "--logdir", tmp_path / "none", "--out", out)
+    assert_one_line_error(lost, tmp_path / "none" / "vae" / "best.tar")
