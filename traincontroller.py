@@ -20,7 +20,6 @@ from utils.checkpoints import (
     fingerprint,
     load_checkpoint,
     load_controller,
-    load_input_statistics,
     save_checkpoint,
 )
 from utils.commandline import (
@@ -36,7 +35,6 @@ from utils.commandline import (
     script_parser,
     uninterrupted,
 )
-from utils.coordinates import Coordinates
 from utils.curves import draw_controller_curve
 from utils.evolution import Evolution
 from utils.logs import log_figures, open_writer
@@ -60,12 +58,6 @@ def parse_arguments() -> argparse.Namespace:
     option("--pop-size", type=population_size, default=32, help="candidates in a generation")
     option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
     option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
-    option(
-        "--coordinates",
-        choices=["principal", "weights"],
-        default="principal",
-        help="search along the principal components of what C sees, or in C's weights themselves",
-    )
     option("--sigma", type=positive_float, default=0.1, help="initial step size of CMA-ES")
     option("--diagonal-generations", type=natural_int, help="then the covariance is full; without it, never")
     option("--weight-decay", type=natural_float, default=0.0, help="fitness lost for a mean squared weight of 1")
@@ -98,13 +90,13 @@ def main() -> None:
     args = parse_arguments()
     folder = args.logdir / "ctrl"
     architecture = Architecture(args.inputs == "zh", args.hidden_units)
-    coordinates = search_coordinates(args, architecture)
-    evolution = Evolution(architecture.size, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
+    start = starting_point(args.warm_start, architecture)
+    evolution = Evolution(start, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
     models = fingerprint(args.logdir, "vae", "mdrnn")
     history: list[dict[str, float]] = []  # one row a generation
     best = -float("inf")
     if not args.noreload and (folder / "checkpoint.tar").exists():
-        coordinates, history, best = resume(folder / "checkpoint.tar", architecture, evolution, models)
+        history, best = resume(folder / "checkpoint.tar", evolution, models)
         print(f"continuing after generation {evolution.generation} (best mean so far {best:.1f})")
 
     device = pick_device(args.device)
@@ -116,8 +108,7 @@ def main() -> None:
         while not (finished := reason_to_stop(args, evolution.generation, history)):
             start = time.monotonic()
             generation = evolution.generation + 1
-            points = evolution.ask()
-            candidates = to_controllers(coordinates, points)
+            candidates = evolution.ask()
             tracks = evolution_tracks(args.seed, generation, args.tracks)
             dealt = np.arange(episodes) % args.tracks  # which track each episode is on
             returns, lengths = drive(
@@ -132,7 +123,7 @@ def main() -> None:
             # No candidate is to gain from an easy track: what counts is how much better it drove than the others there.
             ease = np.bincount(dealt, returns) / np.bincount(dealt)
             fitness = (returns - ease[dealt]).reshape(args.pop_size, args.n_samples).mean(axis=1)
-            evolution.tell(fitness - args.weight_decay * (points**2).mean(axis=1))
+            evolution.tell(fitness - args.weight_decay * (candidates**2).mean(axis=1))
             row = {
                 "generation": generation,
                 "episodes": (history[-1]["episodes"] if history else 0) + episodes,
@@ -146,10 +137,9 @@ def main() -> None:
             summary = f"generation {generation}: population {scores.mean():.1f} +- {scores.std():.1f}"
 
             if generation % args.eval_every == 0 or generation == args.generations:
-                (mean,) = to_controllers(coordinates, evolution.mean[None])
                 returns, lengths = drive(
                     pool,
-                    [Episode(mean, track) for track in selection_tracks(args.eval_episodes)],
+                    [Episode(evolution.mean, track) for track in selection_tracks(args.eval_episodes)],
                     f"scoring the mean of generation {generation}" if args.display else None,
                 )
                 row["return/mean"] = returns.mean()
@@ -162,33 +152,22 @@ def main() -> None:
             with uninterrupted():
                 figures = {tag: value for tag, value in history[-1].items() if tag != "generation"}
                 log_figures(writer, figures, generation)
-                best = save(folder, architecture, coordinates, evolution, history, best, models)
+                best = save(folder, architecture, evolution, history, best, models)
                 tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
                 if "return/mean" in row:
                     draw_controller_curve(history, folder / "curve.png")
     print(f"{finished}; best mean on the selection tracks: {best:.1f} ({folder / 'best.tar'})")
 
 
-def search_coordinates(args: argparse.Namespace, architecture: Architecture) -> Coordinates:
-    """Where and along what a new search moves. Raises UserError if the controller of the warm start is missing or of
-    another architecture."""
-    start = torch.zeros(architecture.size)
-    if args.warm_start:
-        controller = load_controller(args.warm_start)
-        if controller.architecture != architecture:
-            path = args.warm_start / "ctrl" / "best.tar"
-            raise UserError(f"{path}: not a controller with these --inputs and --hidden-units")
-        start = controller.to_vector()
-    statistics = load_input_statistics(args.logdir) if args.coordinates == "principal" else None
-    if statistics is None:
-        return Coordinates(architecture, start)
-    inputs, _ = architecture.layers[0]
-    return Coordinates(architecture, start, statistics["mean"][:inputs], statistics["covariance"][:inputs, :inputs])
-
-
-def to_controllers(coordinates: Coordinates, points: np.ndarray) -> np.ndarray:
-    """Points of the search (N, size) -> controllers (N, size) float32."""
-    return coordinates.to_controllers(torch.from_numpy(points)).numpy()
+def starting_point(logdir: Path | None, architecture: Architecture) -> np.ndarray:
+    """Where the search begins: the controller of a run folder, zeros without one. Raises UserError if it is missing
+    or of another architecture."""
+    if logdir is None:
+        return np.zeros(architecture.size)
+    controller = load_controller(logdir)
+    if controller.architecture != architecture:
+        raise UserError(f"{logdir / 'ctrl' / 'best.tar'}: not a controller with these --inputs and --hidden-units")
+    return controller.to_vector().numpy()
 
 
 def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -214,7 +193,6 @@ def reason_to_stop(args: argparse.Namespace, generation: int, history: list[dict
 def save(
     folder: Path,
     architecture: Architecture,
-    coordinates: Coordinates,
     evolution: Evolution,
     history: list[dict[str, float]],
     best: float,
@@ -222,16 +200,14 @@ def save(
 ) -> float:
     """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or none was scored yet; returns
     the best score."""
-    (mean,) = to_controllers(coordinates, evolution.mean[None])
     score = history[-1].get("return/mean")
     improved = score is not None and score > best
     best = score if improved else best
     state = {
-        "state_dict": Controller.from_vector(architecture, torch.from_numpy(mean)).state_dict(),
+        "state_dict": Controller.from_vector(architecture, torch.from_numpy(evolution.mean)).state_dict(),
         "epoch": evolution.generation,
         "reward": best,
         "models": models,  # the fingerprint of the V and M that it drives with
-        "coordinates": coordinates.state_dict(),
         "evolution": evolution.state_dict(),
         "history": history,
     }
@@ -242,20 +218,17 @@ def save(
     return best
 
 
-def resume(
-    path: Path, architecture: Architecture, evolution: Evolution, models: str
-) -> tuple[Coordinates, list[dict[str, float]], float]:
-    """Continue the search saved in `path`; returns its coordinates, history and best score, which does not count any
-    more if V and M have changed. Raises UserError if that cannot be."""
+def resume(path: Path, evolution: Evolution, models: str) -> tuple[list[dict[str, float]], float]:
+    """Continue the search saved in `path`; returns its history and best score, which does not count any more if
+    V and M have changed. Raises UserError if that cannot be."""
     remedy = "use the settings it was started with, or add --noreload to start over"
     state = load_checkpoint(path, remedy)
     try:
         evolution.load_state_dict(state["evolution"])
-        coordinates = Coordinates(architecture, **state["coordinates"])
         if state.get("models", models) != models:
             print("V and M have changed: the best mean so far does not count any more")
-            return coordinates, state["history"], -float("inf")
-        return coordinates, state["history"], float(state["reward"])
+            return state["history"], -float("inf")
+        return state["history"], float(state["reward"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: cannot be resumed from ({error}); {remedy}") from None
 

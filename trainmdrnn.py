@@ -8,13 +8,11 @@ again goes on where it stopped.
 """
 
 import time
-from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
@@ -50,7 +48,6 @@ LEARNING_RATE = 1e-3
 PLATEAU_PATIENCE = 5  # epochs without a better test loss until the learning rate is halved
 STOPPING_PATIENCE = 30  # and until training ends
 GRADIENT_LIMIT = 1.0  # of its norm; a surprising step can make a huge one where a predicted width is small
-STATISTICS_ROLLOUTS = 100  # for the mean and covariance of what C will see
 DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRIDE-th is shown
 
 
@@ -81,16 +78,14 @@ def main() -> None:
     run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, scheduler, stopping, yardstick)
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.4f})")
-    if run.epoch >= max(args.epochs, 1) or run.stopping.stop:
+    if run.epoch == args.epochs == 0:
+        run.save(best=True)
+    if run.epoch >= args.epochs or run.stopping.stop:
         print(f"training is complete: {run.folder / 'best.tar'} (--noreload starts over)")
         return
 
     train_set = LatentDataset(train_files, lambda frames: encode(vae, frames, device, dtype))
     test_set = LatentDataset(test_files, lambda frames: encode(vae, frames, device, dtype))
-    if run.epoch == args.epochs == 0:
-        run.save(best=True, inputs=input_statistics(mdrnn, test_set, device), include_reward=args.include_reward)
-        print(f"M is untrained: {run.folder / 'best.tar'}")
-        return
 
     def terms_of(sequences: Sequences) -> Tensor:
         """The terms of the loss (3,): mixture, terminal, reward; each a mean over the steps that are no padding."""
@@ -153,8 +148,7 @@ def main() -> None:
             row = {"learning_rate": rate} | figures("train", train_terms) | figures("test", test())
             with uninterrupted():
                 log_figures(writer, row, epoch)
-                inputs = input_statistics(mdrnn, test_set, device)
-                run.finish_epoch(row, inputs=inputs, include_reward=args.include_reward)
+                run.finish_epoch(row, include_reward=args.include_reward)
                 print(
                     f"epoch {epoch}: train loss {row['loss/train']:.4f}, test loss {row['loss/test']:.4f}, "
                     f"{len(train_set)} sequences at {speed:.0f} a second"
@@ -172,19 +166,6 @@ def main() -> None:
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values where the mask is true; 0 if it is nowhere."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
-
-
-@torch.no_grad()
-def input_statistics(mdrnn: MDRNN, rollouts: LatentDataset, device: torch.device) -> dict[str, Tensor]:
-    """Mean (288,) and covariance (288, 288) of [z, h] over whole rollouts: of what C will see."""
-    chosen = list(islice(rollouts.rollouts(), STATISTICS_ROLLOUTS))
-    latents, actions = (pad_sequence(column).to(device) for column in zip(*chosen, strict=True))
-    states, _ = mdrnn.rnn(torch.cat([actions, latents], dim=-1))
-    before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])  # C sees the state before the action
-    seen = torch.cat([latents, before], dim=-1)
-    lengths = torch.tensor([len(mu) for mu, _ in chosen], device=device)
-    inputs = seen[torch.arange(len(seen), device=device)[:, None] < lengths]
-    return {"mean": inputs.mean(dim=0).cpu(), "covariance": inputs.T.cov().cpu()}
 
 
 @torch.no_grad()

@@ -33,9 +33,7 @@ class Setting(NamedTuple):
 
 STUDIES: dict[str, dict[str, Setting]] = {
     "levers": {
-        "weights, sigma 0.1": Setting({"coordinates": "weights", "sigma": 0.1}),
-        "principal, sigma 0.4": Setting({"coordinates": "principal", "sigma": 0.4}),
-        "principal, sigma 0.2": Setting({"coordinates": "principal", "sigma": 0.2}),
+        "default": Setting(),
         "population 64, 2 tracks": Setting({"pop-size": 64, "n-samples": 2}),
         "population 128, 1 track": Setting({"pop-size": 128, "n-samples": 1}),
         "population 16, 8 tracks": Setting({"pop-size": 16, "n-samples": 8}),

@@ -8,8 +8,7 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -168,12 +167,6 @@ class LatentDataset(Dataset):
             ends.append(torch.full_like(here, end))
             begin = end
         self._sequence_starts, self._sequence_ends = torch.cat(starts), torch.cat(ends)
-
-    def rollouts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every rollout as a whole: mu (T, 32) and actions (T, 3), float32."""
-        for begin, end in pairwise([0, *self._ends.tolist()]):
-            steps = slice(begin, end)
-            yield self._mu[steps].float(), self._actions[steps]
 
     def __len__(self) -> int:
         return len(self._sequence_starts)

@@ -5,6 +5,8 @@ import pytest
 
 from utils.evolution import Evolution
 
+SMALL, OTHER = np.linspace(-0.1, 0.1, 50), np.zeros(20)  # starts
+
 
 def fitness(candidates: np.ndarray) -> np.ndarray:
     return -np.square(candidates - 0.3).sum(axis=1)
@@ -18,9 +20,9 @@ def evolve(evolution: Evolution, generations: int) -> Evolution:
 
 @pytest.mark.parametrize("population", [4, 33])
 def test_resuming_equals_not_stopping(population):
-    straight = evolve(Evolution(50, population, 0.1, seed=3), 40)
-    stopped = evolve(Evolution(50, population, 0.1, seed=3), 17)
-    resumed = Evolution(50, population, 0.1, seed=3)
+    straight = evolve(Evolution(SMALL, population, 0.1, seed=3), 40)
+    stopped = evolve(Evolution(SMALL, population, 0.1, seed=3), 17)
+    resumed = Evolution(SMALL, population, 0.1, seed=3)
     resumed.load_state_dict(stopped.state_dict())
     assert resumed.generation == 17
     evolve(resumed, 23)
@@ -30,7 +32,7 @@ def test_resuming_equals_not_stopping(population):
 
 
 def test_it_climbs():
-    evolution = Evolution(50, 16, 0.1, seed=0)
+    evolution = Evolution(SMALL, 16, 0.1, seed=0)
     before = fitness(evolution.mean[None])[0]
     evolve(evolution, 150)
     assert fitness(evolution.mean[None])[0] > 0.05 * before
@@ -38,23 +40,23 @@ def test_it_climbs():
 
 @pytest.mark.parametrize("diagonal", [0, 10, None])
 def test_any_schedule_of_the_covariance_resumes(diagonal):
-    straight = evolve(Evolution(30, 8, 0.1, 0, diagonal), 25)
-    resumed = Evolution(30, 8, 0.1, 0, diagonal)
-    resumed.load_state_dict(evolve(Evolution(30, 8, 0.1, 0, diagonal), 12).state_dict())
+    straight = evolve(Evolution(SMALL, 8, 0.1, 0, diagonal), 25)
+    resumed = Evolution(np.zeros(50), 8, 0.1, 0, diagonal)  # the start is the saved one's
+    resumed.load_state_dict(evolve(Evolution(SMALL, 8, 0.1, 0, diagonal), 12).state_dict())
     evolve(resumed, 13)
     np.testing.assert_allclose(resumed.mean, straight.mean, rtol=1e-6)
-    assert fitness(straight.mean[None]) > fitness(np.zeros((1, 30)))
+    assert fitness(straight.mean[None]) > fitness(SMALL[None])
 
 
 @pytest.mark.parametrize("other", [{"population": 12}, {"sigma": 0.2}, {"seed": 1}])
 def test_other_settings_are_refused(other):
     settings = {"population": 8, "sigma": 0.1, "seed": 0}
-    state = evolve(Evolution(20, **settings), 5).state_dict()
+    state = evolve(Evolution(SMALL, **settings), 5).state_dict()
     with pytest.raises(ValueError, match="."):
-        Evolution(20, **{**settings, **other}).load_state_dict(state)
+        Evolution(SMALL, **{**settings, **other}).load_state_dict(state)
 
 
 def test_another_size_is_refused():
-    state = evolve(Evolution(20, 8, 0.1, seed=0), 5).state_dict()
+    state = evolve(Evolution(SMALL, 8, 0.1, seed=0), 5).state_dict()
     with pytest.raises(ValueError, match="another kind"):
-        Evolution(21, 8, 0.1, seed=0).load_state_dict(state)
+        Evolution(OTHER, 8, 0.1, seed=0).load_state_dict(state)

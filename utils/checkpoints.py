@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.controller import Architecture, Controller
 from models.driver import Driver
@@ -104,13 +104,6 @@ def load_mdrnn(logdir: Path) -> MDRNN:
     mdrnn = MDRNN()
     load_weights(mdrnn, logdir / "mdrnn" / "best.tar", f"train M first: python trainmdrnn.py --logdir {logdir}")
     return mdrnn
-
-
-def load_input_statistics(logdir: Path) -> dict[str, Tensor] | None:
-    """ "mean" (288,) and "covariance" (288, 288) of what C sees with the V and M of a run folder, as trainmdrnn.py
-    measured them; None if M is missing or of the 2018 implementation, which does not."""
-    path = logdir / "mdrnn" / "best.tar"
-    return load_checkpoint(path, "remove it").get("inputs") if path.exists() else None
 
 
 def load_controller(logdir: Path) -> Controller:

@@ -11,7 +11,7 @@ from utils.commandline import uninterrupted
 
 
 class Evolution:
-    """Searches `size` numbers for the highest fitness, starting from zeros.
+    """Searches for the vector of the highest fitness around `start` (size,).
 
     The covariance is diagonal, in the first `diagonal_generations` or, with None, always: among 867 numbers a full one
     takes more episodes to learn than it saves.
@@ -21,19 +21,31 @@ class Evolution:
     takes milliseconds a generation. A pickle of the search would be larger and could carry code.
     """
 
-    def __init__(self, size: int, population: int, sigma: float, seed: int, diagonal_generations: int | None = None):
+    def __init__(
+        self,
+        start: np.ndarray,
+        population: int,
+        sigma: float,
+        seed: int,
+        diagonal_generations: int | None = None,
+    ):
+        self._sigma = sigma
         self._seed = seed
-        self._fitness: list[np.ndarray] = []
-        options = {
+        self._options = {
             "popsize": population,
             "CMA_diagonal": True if diagonal_generations is None else diagonal_generations,
             "seed": np.nan,
             "verbose": -9,
             "verb_log": 0,
         }
+        self._begin(start)
+
+    def _begin(self, start: np.ndarray) -> None:
+        self._start = np.asarray(start, dtype=np.float64)
+        self._fitness: list[np.ndarray] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._strategy = cma.CMAEvolutionStrategy(np.zeros(size), sigma, options)
+            self._strategy = cma.CMAEvolutionStrategy(self._start, self._sigma, self._options)
 
     @property
     def generation(self) -> int:
@@ -41,11 +53,11 @@ class Evolution:
         return len(self._fitness)
 
     def ask(self) -> np.ndarray:
-        """The next generation's candidates, (population, size)."""
+        """The next generation's candidates, (population, size) float32."""
         np.random.seed([self._seed, self.generation])  # cma draws from NumPy's global generator
         with uninterrupted():  # cma catches every exception in places, and would swallow Ctrl-C
             self._candidates = self._strategy.ask()
-        return np.asarray(self._candidates)
+        return np.asarray(self._candidates, dtype=np.float32)
 
     def tell(self, fitness: np.ndarray) -> None:
         """The candidates' fitness (population,), higher is better; ends the generation."""
@@ -55,9 +67,9 @@ class Evolution:
 
     @property
     def mean(self) -> np.ndarray:
-        """The distribution's mean (size,): what the search believes in, and what is reported. The best
+        """The distribution's mean (size,) float32: what the search believes in, and what is reported. The best
         sample of a noisy fitness is merely the luckiest."""
-        return np.asarray(self._strategy.result.xfavorite)
+        return np.asarray(self._strategy.result.xfavorite, dtype=np.float32)
 
     @property
     def sigma(self) -> float:
@@ -65,20 +77,23 @@ class Evolution:
         return float(self._strategy.sigma)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that `load_state_dict` needs: the fitness (generations, population) and, to check it, the mean."""
+        """All that `load_state_dict` needs: the start, the fitness (generations, population) and, to check it, the
+        mean."""
         return {
+            "start": torch.from_numpy(self._start),
             "fitness": torch.from_numpy(np.stack(self._fitness)),
             "mean": torch.from_numpy(self.mean),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Replay a saved search into a new one of the same settings.
+        """Replay a saved search in place of this one, which must have the same settings but for its start.
 
         Raises ValueError if it does not arrive where the saved one stood: other settings, or a release of cma that
         computes differently.
         """
-        if len(state["mean"]) != len(self.mean):
+        if len(state["start"]) != len(self._start):
             raise ValueError("the saved evolution is of another kind of controller")
+        self._begin(state["start"].numpy())
         for fitness in state["fitness"].numpy():
             self.ask()
             self.tell(fitness)
