@@ -97,7 +97,8 @@ def main() -> None:
     best = -float("inf")
     if not args.noreload and (folder / "checkpoint.tar").exists():
         history, best = resume(folder / "checkpoint.tar", evolution, models)
-        print(f"continuing after generation {evolution.generation} (best mean so far {best:.1f})")
+        so_far = "" if best == -float("inf") else f" (best mean so far {best:.1f})"
+        print(f"continuing after generation {evolution.generation}{so_far}")
 
     device = pick_device(args.device)
     episodes = args.pop_size * args.n_samples

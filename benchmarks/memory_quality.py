@@ -9,6 +9,7 @@ memory.png.
 """
 
 import json
+import math
 from pathlib import Path
 
 import matplotlib
@@ -41,7 +42,8 @@ def main() -> None:
     args = parser.parse_args()
     vae, mdrnn = load_vae(args.logdir).eval(), load_mdrnn(args.logdir).eval()
     _, files = split_rollouts(find_rollouts(args.dataset))
-    parts = [measure(vae, mdrnn, file) for file in tqdm(files[: args.rollouts], unit="rollout", disable=None)]
+    files = files[:: math.ceil(len(files) / args.rollouts)]  # from all generations of rollouts
+    parts = [measure(vae, mdrnn, file) for file in tqdm(files, unit="rollout", disable=None)]
     windows = [part for part in parts if part is not None]
     errors = {name: torch.cat([part[name] for part in windows]).mean(dim=0) for name in windows[0]}
 
@@ -52,7 +54,7 @@ def main() -> None:
     write_atomically(args.out / "memory.json", lambda file: file.write(json.dumps(result, indent=1).encode() + b"\n"))
     draw(result, args.out / "memory.png")
     print(f"{result['windows']} moments of {len(windows)} held-out rollouts")
-    print(f"negative log likelihood of the next latent: {errors['nll'].item():.2f} nats")
+    print(f"negative log likelihood of the next latent's mean: {errors['nll'].item():.2f} nats")
     print("\n| steps ahead | latent: M | latent: copy | pixels: M | pixels: copy | pixels: V alone |")
     print("|---|---|---|---|---|---|")
     for column, step in enumerate(PIXEL_STEPS):
