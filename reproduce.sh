@@ -22,17 +22,17 @@ once() {
     touch "$stamp"
 }
 
-# round NUMBER V_EPOCHS M_EPOCHS GENERATIONS: the models learn from all rollouts so far; the epochs and generations
-# count from the beginning.
+# round NUMBER V_EPOCHS M_EPOCHS GENERATIONS [OPTIONS OF C]: the models learn from all rollouts so far; epochs and
+# generations count from the beginning.
 round() {
     once "vae_$1" "$python" trainvae.py --logdir "$run" --dataset "$data" --epochs "$2"
     once "mdrnn_$1" "$python" trainmdrnn.py --logdir "$run" --dataset "$data" --epochs "$3"
-    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4"
+    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4" "${@:5}"
 }
 
 once data_0 "$python" data/generation_script.py --rootdir "$data/round_0" --rollouts 300
 round 0 3 6 30
 once data_1 "$python" data/generation_script.py --rootdir "$data/round_1" --rollouts 400 --seed 1 \
     --policy controller --logdir "$run"
-round 1 8 18 300
+round 1 8 18 300 --tracks 16
 "$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"
