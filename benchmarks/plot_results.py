@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/RESULTS.md from the raw figures in docs/results/.
+"""Draws the pictures of docs/RESULTS.md from the raw figures in docs/results/ and the history in pretrained/.
 
     python -m benchmarks.plot_results
 
@@ -17,22 +17,26 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
-IMAGES = RESULTS.parent / "images"
-PAPER_CORES = 64
+from utils.checkpoints import load_checkpoint  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+IMAGES = ROOT / "docs" / "images"
+CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
 PAPER_SCORE = 906
 
 
 def main() -> None:
-    draw_learning_curve(json.loads((RESULTS / "driver_history.json").read_text()), IMAGES / "learning_curve.png")
+    history = load_checkpoint(ROOT / "pretrained" / "ctrl" / "checkpoint.tar", "")["history"]
+    draw_learning_curve(history, IMAGES / "learning_curve.png")
     draw_scores(json.loads((RESULTS / "driver_score.json").read_text()), IMAGES / "scores.png")
 
 
-def draw_learning_curve(run: dict, path: Path) -> None:
-    """run: "cores" and "history", rows as traincontroller.py keeps them."""
+def draw_learning_curve(history: list[dict[str, float]], path: Path) -> None:
+    """history: one row a generation, as traincontroller.py keeps it."""
     with (RESULTS / "paper_learning_curve.csv").open() as file:
         paper = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    ours = [row for row in run["history"] if "return/mean" in row]
+    ours = [row for row in history if "return/mean" in row]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     for panel, ours_x, paper_x, label in (
         (
@@ -43,7 +47,7 @@ def draw_learning_curve(run: dict, path: Path) -> None:
         ),
         (
             axes[1],
-            [row["seconds"] * run["cores"] / 3600 for row in ours],
+            [row["seconds"] * CORES / 3600 for row in ours],
             [row["seconds"] * PAPER_CORES / 3600 for row in paper],
             "core-hours of C's training",
         ),
