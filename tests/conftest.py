@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -31,12 +32,23 @@ def run(script: str, *arguments: object, **options) -> subprocess.CompletedProce
     return subprocess.run(command, **settings | options)
 
 
+def heed_ctrl_c() -> None:
+    """For a new process: not to inherit that SIGINT is ignored, as it is when the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def start(script: str, *arguments: object) -> Iterator[subprocess.Popen]:
     """Start a script of the project; it is ended with the block if it still runs then."""
     command = [sys.executable, script, *map(str, arguments)]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
     try:
         yield process

@@ -17,7 +17,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
-from conftest import ENVIRONMENT, ROOT, run
+from conftest import ENVIRONMENT, ROOT, heed_ctrl_c, run
 
 from models.mdrnn import MDRNN
 
@@ -40,6 +40,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
 
 
@@ -98,7 +99,20 @@ def test_two_runs_equal_one(logdir, untrained_run, tmp_path):
 
 def test_a_controller_of_another_kind(logdir):
     (logdir / "mdrnn" / "best.tar").unlink()  # C does without M, then so do the scripts
-    options = ["--inputs", "z", "--hidden-units", 5, "--diagonal-generations", 2, "--weight-decay", 3, "--tracks", 8]
+    options = [
+        "--inputs",
+        "z",
+        "--hidden-units",
+        5,
+        "--diagonal-generations",
+        2,
+        "--weight-decay",
+        3,
+        "--tracks",
+        4,
+        "--pop-size",
+        8,
+    ]
     done = run("traincontroller.py", "--logdir", logdir, *SHORT, *options, "--generations", 2)
     assert done.returncode == 0, done.stderr
     weights = checkpoint(logdir, "best.tar")["state_dict"]
@@ -111,7 +125,9 @@ def test_a_controller_of_another_kind(logdir):
     scored = run("test_controller.py", "--logdir", logdir, "--env", "fast", "--episodes", 2)
     assert scored.returncode == 0 and scored.stdout.splitlines()[-1].startswith("score "), scored.stderr
 
-    refused = run("traincontroller.py", "--logdir", logdir, *SHORT, "--inputs", "z", "--generations", 3)
+    refused = run(
+        "traincontroller.py", "--logdir", logdir, *SHORT, "--pop-size", 8, "--inputs", "z", "--generations", 3
+    )
     assert refused.returncode == 1 and "--noreload" in refused.stderr
 
 

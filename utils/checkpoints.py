@@ -129,12 +129,10 @@ def load_driver(logdir: Path, architecture: Architecture, device: torch.device, 
 
 
 def fingerprint(logdir: Path, *stages: str) -> str:
-    """Twelve characters that tell the models of these stages of a run folder from others; a missing one counts too."""
+    """Twelve characters that tell the best.tar files of these stages from others; a missing one counts too."""
     digest = hashlib.sha256()
     for path in (logdir / stage / "best.tar" for stage in stages):
-        weights = load_checkpoint(path, "remove it")["state_dict"] if path.exists() else {}
-        for name, weight in sorted(weights.items()):
-            digest.update(name.encode() + weight.numpy().tobytes())
+        digest.update(path.read_bytes() if path.exists() else b"missing")
     return digest.hexdigest()[:12]
 
 
