@@ -28,7 +28,7 @@ from data.loaders import (
     split_rollouts,
 )
 from models.mdrnn import MDRNN, mixture_nll, sample_mixture
-from models.vae import VAE, sample_latent
+from models.vae import VAE, sample_latent, to_images
 from utils.checkpoints import fingerprint, load_vae
 from utils.commandline import (
     add_device_argument,
@@ -185,7 +185,7 @@ def dream(vae: VAE, mdrnn: MDRNN, file: Path, device: torch.device) -> Tensor:
         prediction, state = mdrnn(actions[step : step + 1], dreamed[-1][None], state)
         dreamed.append(sample_mixture(prediction)[0])
     rows = [
-        (frames[warm_up::DREAM_STRIDE].permute(0, 3, 1, 2).float() / 255),
+        to_images(frames[warm_up::DREAM_STRIDE]),
         vae.decoder(seen[warm_up::DREAM_STRIDE, 0]),
         vae.decoder(torch.cat(dreamed[::DREAM_STRIDE])),
     ]

@@ -17,7 +17,7 @@ from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
 from data.loaders import FRAMES_PER_EPOCH, TEST_FRAMES, FrameDataset, find_rollouts, name_rollouts, split_rollouts
-from models.vae import LATENT_SIZE, VAE, vae_loss
+from models.vae import LATENT_SIZE, VAE, to_images, vae_loss
 from utils.commandline import (
     add_device_argument,
     natural_int,
@@ -154,11 +154,6 @@ def figures(name: str, terms: Tensor) -> dict[str, float]:
         f"loss/reconstruction_{name}": reconstruction,
         f"loss/divergence_{name}": divergence,
     }
-
-
-def to_images(frames: Tensor) -> Tensor:
-    """(B, 64, 64, 3) uint8 -> (B, 3, 64, 64) float32 in [0, 1], channels last in memory as they came."""
-    return frames.permute(0, 3, 1, 2).float() / 255
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m benchmarks.memory_quality --logdir exp_dir --dataset datasets/carracing --out docs/results
 
-From many moments of the held-out rollouts M, which has seen WARM_UP steps, goes on alone for HORIZON steps with the
-actions that were taken (open loop, fed with the mean of its own mixture). Prints and writes to memory.json the errors
-against what V saw (latents) and what was to be seen (pixels), and draws them, with M's loss over its training, to
-memory.png.
+From many moments of the held-out rollouts, WARM_UP steps after the start or later, M goes on alone for HORIZON steps
+with the actions that were taken (open loop, fed with the mean of its own mixture). Prints and writes to memory.json the
+errors against what V saw (latents) and what was to be seen (pixels), and draws them, with M's loss over its training,
+to memory.png.
 """
 
 import json
@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from data.encoding import encode  # noqa: E402
 from data.loaders import find_rollouts, load_rollout, split_rollouts  # noqa: E402
 from models.mdrnn import MDRNN, Prediction, mixture_nll  # noqa: E402
-from models.vae import VAE  # noqa: E402
+from models.vae import VAE, to_images  # noqa: E402
 from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, write_atomically  # noqa: E402
 from utils.commandline import positive_int, run_script, script_parser  # noqa: E402
 
@@ -97,16 +97,11 @@ def measure(vae: VAE, mdrnn: MDRNN, file: Path) -> dict[str, Tensor] | None:
         errors["latent_m"].append((latent - mu[starts + step]).square().mean(dim=-1))
         errors["latent_copy"].append((mu[starts] - mu[starts + step]).square().mean(dim=-1))
         if step in PIXEL_STEPS:
-            truth = images(frames[starts + step])
+            truth = to_images(frames[starts + step])
             seen = {"pixel_m": vae.decoder(latent), "pixel_v": vae.decoder(mu[starts + step])}
-            for name, picture in (seen | {"pixel_copy": images(frames[starts])}).items():
+            for name, picture in (seen | {"pixel_copy": to_images(frames[starts])}).items():
                 errors[name].append((picture - truth).square().flatten(1).sum(dim=-1))
     return {name: torch.stack(values, dim=-1) for name, values in errors.items()}
-
-
-def images(frames: Tensor) -> Tensor:
-    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64) in [0, 1]."""
-    return frames.permute(0, 3, 1, 2).float() / 255
 
 
 def draw(result: dict, path: Path) -> None:

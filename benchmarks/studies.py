@@ -82,7 +82,11 @@ def main() -> None:
                 folder = args.logdir / args.study / path.stem
                 run = {"setting": name, "options": settings[name].options, "seed": seed}
                 run |= {"history": evolve(folder, settings[name], seed, args)}
-                run |= score(folder, args)
+                run |= (
+                    {"mean": run["history"][-1]["return/mean"]}
+                    if args.study == "levers"
+                    else score(folder, args.tracks)
+                )
                 write_atomically(path, lambda file, run=run: file.write(json.dumps(run, indent=1).encode() + b"\n"))
                 shutil.rmtree(folder)
     report(out)
@@ -104,12 +108,9 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
     return load_checkpoint(folder / "ctrl" / "checkpoint.tar", "remove it")["history"]
 
 
-def score(folder: Path, args: Any) -> dict[str, Any]:
-    """The score that counts, "mean" and "returns" where there are any."""
-    if args.study == "levers":
-        history = load_checkpoint(folder / "ctrl" / "checkpoint.tar", "remove it")["history"]
-        return {"mean": history[-1]["return/mean"]}
-    execute("test_controller.py", "--logdir", folder, "--episodes", args.tracks, "--json", folder / "score.json")
+def score(folder: Path, tracks: int) -> dict[str, Any]:
+    """A run's score as test_controller.py writes it, "mean" and "returns" among others."""
+    execute("test_controller.py", "--logdir", folder, "--episodes", tracks, "--json", folder / "score.json")
     return json.loads((folder / "score.json").read_text())
 
 

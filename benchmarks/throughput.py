@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the script's own folder is there, not the project's
 
 from benchmarks import reference  # noqa: E402
-from data.carracing import RolloutRunner, brown  # noqa: E402
+from data.carracing import PolicyRunner, brown  # noqa: E402
 from data.loaders import load_rollout  # noqa: E402
 from envs import make_env  # noqa: E402
 from models.controller import Architecture  # noqa: E402
@@ -140,7 +140,7 @@ def main() -> None:
             "/s",
             "70",
         )
-        runner = RolloutRunner("fast", "brown", 0)
+        runner = PolicyRunner("fast", "brown", 0)
 
         def generate() -> int:
             for number in range(8):

@@ -55,9 +55,9 @@ POLICIES: dict[str, Policy] = {"brown": brown, "white": white}
 class RolloutRunner:
     """A worker's Runner (see utils.workers): a job is (rollout number, file), its result the number of frames."""
 
-    def __init__(self, env_kind: str, policy: str, seed: int):
-        self._env = make_env(env_kind)
-        self._policy = POLICIES[policy]
+    batch = 1  # how many rollouts `drive` is given at most
+
+    def __init__(self, seed: int):
         self._seed = seed
         self._waiting: deque[tuple[int, tuple[int, Path]]] = deque()
 
@@ -69,15 +69,32 @@ class RolloutRunner:
         self._waiting.append((number, job))
 
     def advance(self) -> list[tuple[int, Any]]:
-        number, (rollout_number, path) = self._waiting.popleft()
-        # The third number keeps the actions independent of the track, which is drawn from the first two.
-        generator = np.random.default_rng([self._seed, rollout_number, 1])
-        rollout = self._drive(data_track(self._seed, rollout_number), self._policy(generator, MAX_EPISODE_STEPS))
-        save_rollout(path, rollout)
-        return [(number, len(rollout.rewards))]
+        jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), self.batch))]
+        tracks = [data_track(self._seed, rollout_number) for _, (rollout_number, _) in jobs]
+        # The third number keeps the noise independent of the track, which is drawn from the first two.
+        noise = [np.random.default_rng([self._seed, rollout_number, 1]) for _, (rollout_number, _) in jobs]
+        finished = []
+        for (number, (_, path)), rollout in zip(jobs, self.drive(tracks, noise), strict=True):
+            save_rollout(path, rollout)
+            finished.append((number, len(rollout.rewards)))
+        return finished
 
-    def _drive(self, track: int, actions: np.ndarray) -> Rollout:
-        """Take the actions (1000, 3) on a track until the episode ends."""
+    def drive(self, tracks: list[int], noise: list[np.random.Generator]) -> list[Rollout]:
+        """Drive one rollout on each track, with its random numbers from its generator."""
+        raise NotImplementedError
+
+
+class PolicyRunner(RolloutRunner):
+    """Drives with one of POLICIES, one rollout after the other."""
+
+    def __init__(self, env_kind: str, policy: str, seed: int):
+        super().__init__(seed)
+        self._env = make_env(env_kind)
+        self._policy = POLICIES[policy]
+
+    def drive(self, tracks: list[int], noise: list[np.random.Generator]) -> list[Rollout]:
+        (track,), (generator,) = tracks, noise
+        actions = self._policy(generator, MAX_EPISODE_STEPS)
         frame, _ = self._env.reset(seed=track)
         observations = np.empty((len(actions), *frame.shape), np.uint8)
         rewards = np.empty(len(actions), np.float32)
@@ -88,7 +105,7 @@ class RolloutRunner:
             if terminals[step] or truncated:
                 break
         length = step + 1
-        return Rollout(observations[:length], actions[:length], rewards[:length], terminals[:length])
+        return [Rollout(observations[:length], actions[:length], rewards[:length], terminals[:length])]
 
 
 def save_rollout(path: Path, rollout: Rollout) -> None:

@@ -8,6 +8,7 @@ j alone, and with --policy controller on the driver in --logdir and on --noise. 
 stopped; with a larger --rollouts it adds the missing ones.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -21,8 +22,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
-from data.carracing import POLICIES, Rollout, RolloutRunner  # noqa: E402
-from data.controller_rollouts import ControllerRolloutRunner  # noqa: E402
+from data.carracing import POLICIES, PolicyRunner, Rollout  # noqa: E402
+from data.controller_rollouts import ControllerRunner  # noqa: E402
 from envs import make_env  # noqa: E402
 from utils.checkpoints import (  # noqa: E402
     fingerprint,
@@ -41,7 +42,7 @@ from utils.commandline import (  # noqa: E402
     script_parser,
 )
 from utils.precision import fast_dtype  # noqa: E402
-from utils.rollouts import BATCH_MULTIPLE, worker_devices  # noqa: E402
+from utils.rollouts import worker_devices  # noqa: E402
 from utils.workers import WorkerPool, cores  # noqa: E402
 
 CONTROLLER = "controller"  # the policy that is no noise
@@ -60,7 +61,10 @@ def main() -> None:
     )
     parser.add_argument("--logdir", type=Path, help="run folder of the driver for --policy controller")
     parser.add_argument(
-        "--noise", type=natural_float, help="largest deviation of what is added to a driver's actions (default: 0.3)"
+        "--noise",
+        type=natural_float,
+        default=argparse.SUPPRESS,
+        help=f"largest deviation of what is added to a driver's actions (default: {NOISE})",
     )
     parser.add_argument("--seed", type=natural_int, default=0, help="decides all tracks and actions")
     parser.add_argument("--env", choices=["fast", "gymnasium"], default="fast", help="fast drawing, or Gymnasium's own")
@@ -68,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.policy == CONTROLLER and args.logdir is None:
         parser.error("--policy controller needs the --logdir of a trained driver")
-    if args.policy != CONTROLLER and (args.logdir, args.noise) != (None, None):
+    if args.policy != CONTROLLER and (args.logdir or "noise" in args):
         parser.error("--logdir and --noise belong to --policy controller")
 
     settings = {
@@ -78,7 +82,7 @@ def main() -> None:
         "gymnasium": version("gymnasium"),
     }
     if args.policy == CONTROLLER:
-        noise = NOISE if args.noise is None else args.noise
+        noise = getattr(args, "noise", NOISE)
         architecture = load_controller(args.logdir).architecture
         load_driver(args.logdir, architecture, torch.device("cpu"), torch.float32)  # fail here, with one line
         settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": noise}
@@ -104,9 +108,9 @@ def main() -> None:
         device = pick_device(args.device)
         dtype = fast_dtype(device)
         arguments = [(args.env, args.logdir, noise, args.seed, name, dtype) for name in worker_devices(device, workers)]
-        pool = WorkerPool(ControllerRolloutRunner, arguments, BATCH_MULTIPLE, logs)
+        pool = WorkerPool(ControllerRunner, arguments, ControllerRunner.batch, logs)
     else:
-        pool = WorkerPool(RolloutRunner, [(args.env, args.policy, args.seed)] * workers, 2, logs)
+        pool = WorkerPool(PolicyRunner, [(args.env, args.policy, args.seed)] * workers, 2, logs)
     with pool, tqdm(total=args.rollouts, initial=args.rollouts - len(jobs), unit="rollout", disable=None) as progress:
         for _, length in pool.run(jobs):
             frames += length

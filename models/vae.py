@@ -88,6 +88,11 @@ class VAE(nn.Module):
         return self.decoder(sample_latent(mu, logsigma)), mu, logsigma
 
 
+def to_images(frames: Tensor) -> Tensor:
+    """(B, 64, 64, 3) uint8 -> (B, 3, 64, 64) float32 in [0, 1], channels last in memory as they came."""
+    return frames.permute(0, 3, 1, 2).float() / 255
+
+
 def sample_latent(mu: Tensor, logsigma: Tensor) -> Tensor:
     """Draw z ~ N(mu, exp(logsigma)^2), differentiable in both; any shape."""
     return mu + logsigma.exp() * torch.randn_like(mu)

@@ -37,19 +37,23 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def launch(script: str, *arguments: object, **options) -> subprocess.Popen:
+    """Start a script of the project in the background."""
+    command = [sys.executable, script, *map(str, arguments)]
+    settings = {"cwd": ROOT, "env": ENVIRONMENT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=heed_ctrl_c, **settings | options)
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a script (and not multiprocessing's resource tracker)."""
+    pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 @contextmanager
 def start(script: str, *arguments: object) -> Iterator[subprocess.Popen]:
     """Start a script of the project; it is ended with the block if it still runs then."""
-    command = [sys.executable, script, *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_ctrl_c,
-    )
+    process = launch(script, *arguments)
     try:
         yield process
     finally:

@@ -17,7 +17,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
-from conftest import ENVIRONMENT, ROOT, heed_ctrl_c, run
+from conftest import ROOT, launch, run, workers_of
 
 from models.mdrnn import MDRNN
 
@@ -32,16 +32,7 @@ def logdir(untrained_run, tmp_path):
 
 def start(script: str, *arguments: object) -> subprocess.Popen:
     """Start a script as a terminal does, in a process group of its own, with all its output in one stream."""
-    return subprocess.Popen(
-        [sys.executable, script, *map(str, arguments)],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=heed_ctrl_c,
-    )
+    return launch(script, *arguments, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def wait_for(process: subprocess.Popen, pattern: str) -> None:
@@ -49,12 +40,6 @@ def wait_for(process: subprocess.Popen, pattern: str) -> None:
         if re.search(pattern, line):
             return
     raise AssertionError(f"{pattern!r} never came")
-
-
-def children(pid: int) -> list[int]:
-    """The worker processes of a script (and not multiprocessing's resource tracker)."""
-    pids = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [p for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 def checkpoint(logdir: Path, name: str = "checkpoint.tar") -> dict:
@@ -168,7 +153,7 @@ def test_stopped_at_any_moment_it_continues(logdir, sent):
     arguments = ["--logdir", logdir, *SHORT]
     process = start("traincontroller.py", *arguments)
     wait_for(process, "generation 1:")
-    workers = children(process.pid)
+    workers = workers_of(process.pid)
     assert workers
     time.sleep(0.3)
     if sent == signal.SIGINT:
@@ -192,7 +177,7 @@ def test_a_killed_worker_costs_nothing(logdir):
     arguments = ["--logdir", logdir, *SHORT, "--max-workers", 2]
     process = start("traincontroller.py", *arguments, "--generations", 5)
     wait_for(process, "generation 1:")
-    os.kill(children(process.pid)[0], signal.SIGKILL)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     console = process.communicate(timeout=120)[0]
     assert process.returncode == 0, console
     assert "SIGKILL" in console and "a new worker takes its place" in console

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line_error, run, start, succeed, wait_until
+from conftest import assert_one_line_error, run, start, succeed, wait_until, workers_of
 
 from data.carracing import Rollout, brown, save_rollout, white
 from data.controller_rollouts import exploration_noise
@@ -111,7 +111,7 @@ def test_generation_refuses_to_mix(generated, tmp_path):
 def test_generation_survives_a_killed_worker(tmp_path):
     with start("data/generation_script.py", "--rootdir", tmp_path, "--rollouts", 12, "--threads", 1) as process:
         wait_until(lambda: list(tmp_path.glob("thread_0/*.npz")))
-        os.kill(_workers(process.pid)[0], signal.SIGKILL)
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "SIGKILL" in errors
@@ -355,9 +355,3 @@ def test_missing_and_empty_datasets(tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
         with pytest.raises(UserError, match=f"{folder}: no rollouts.*generation_script.py --rootdir {folder}"):
             find_rollouts(folder)
-
-
-def _workers(pid: int) -> list[int]:
-    """The worker processes of a script (and not multiprocessing's resource tracker)."""
-    pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
