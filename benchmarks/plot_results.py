@@ -4,7 +4,7 @@
 
 learning_curve.png: the score of the distribution's mean over episodes and over core-hours, beside the paper's own run
 (paper_learning_curve.csv, from the log published with it: github.com/hardmaru/WorldModelsExperiments, carracing/log).
-scores.png: the returns of the shipped driver on its test tracks.
+scores.png: the returns of the shipped driver on its test tracks. Prints what they show.
 """
 
 import csv
@@ -17,19 +17,38 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
+from envs.carracing import MAX_EPISODE_STEPS  # noqa: E402
 from utils.checkpoints import load_checkpoint  # noqa: E402
+from utils.commandline import run_script, script_parser  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-IMAGES = ROOT / "docs" / "images"
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
 PAPER_SCORE = 906
 
 
 def main() -> None:
-    history = load_checkpoint(ROOT / "pretrained" / "ctrl" / "checkpoint.tar", "")["history"]
-    draw_learning_curve(history, IMAGES / "learning_curve.png")
-    draw_scores(json.loads((RESULTS / "driver_score.json").read_text()), IMAGES / "scores.png")
+    parser = script_parser(__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    history = load_checkpoint(ROOT / "pretrained" / "ctrl" / "checkpoint.tar", "it belongs to the project")["history"]
+    score = json.loads((RESULTS / "driver_score.json").read_text())
+    draw_learning_curve(history, args.out / "learning_curve.png")
+    draw_scores(score, args.out / "scores.png")
+
+    print("| generation | episodes | core-hours | mean |\n|---|---|---|---|")
+    for row in history:
+        if "return/mean" in row:
+            hours = row["seconds"] * CORES / 3600
+            print(f"| {row['generation']:.0f} | {row['episodes']:.0f} | {hours:.2f} | {row['return/mean']:.1f} |")
+    returns, lengths = np.array(score["returns"]), np.array(score["lengths"])
+    print(
+        f"{score['mean']:.1f} +- {score['std']:.1f} (standard error {score['sem']:.1f}) over {len(returns)} tracks "
+        f"from {score['seed']}; worst {returns.min():.1f}, median {np.median(returns):.1f}, best {returns.max():.1f}; "
+        f"{(returns >= PAPER_SCORE).mean():.0%} at {PAPER_SCORE} or above; {(lengths < MAX_EPISODE_STEPS).sum()} laps "
+        f"complete, after {lengths[lengths < MAX_EPISODE_STEPS].mean():.0f} steps"
+    )
 
 
 def draw_learning_curve(history: list[dict[str, float]], path: Path) -> None:
@@ -76,4 +95,4 @@ def draw_scores(score: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,7 +1,9 @@
 """The studies and measurements behind docs/RESULTS.md, at the smallest scale, in the real environment."""
 
 import json
+import re
 
+import imageio.v3 as imageio
 import pytest
 from conftest import run, succeed
 
@@ -43,3 +45,25 @@ def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path
     assert result["pixel_copy"][0] < result["pixel_copy"][-1]
     assert len(result["history"]) == 1 and (tmp_path / "memory.png").stat().st_size > 10_000
     assert "reward" not in output
+
+
+def test_the_worst_tracks_are_driven_again_as_they_were_scored(tmp_path):
+    score, picture = tmp_path / "score.json", tmp_path / "worst.png"
+    succeed(run("test_controller.py", "--logdir", "pretrained", "--env", "fast", "--episodes", 2, "--json", score))
+    returns = json.loads(score.read_text())["returns"]
+    arguments = ["--logdir", "pretrained", "--score", score, "--tracks", 1, "--out", picture]
+    (line,) = succeed(run("-m", "benchmarks.worst_tracks", *arguments)).splitlines()
+    worst = returns.index(min(returns))
+    assert line.startswith(f"track {worst}: return {min(returns):.1f} (scored {min(returns):.1f})")
+    # A tile is worth 1000 / their number, and a step costs 0.1.
+    steps, missed, tiles = map(int, re.search(r"(\d+) steps, (\d+) of (\d+) tiles missed", line).groups())
+    assert 1000 * (tiles - missed) / tiles - 0.1 * steps == pytest.approx(min(returns), abs=0.1)
+    assert imageio.imread(picture).std() > 10
+
+
+def test_a_score_becomes_a_histogram_and_a_line(tmp_path):
+    lines = succeed(run("-m", "benchmarks.plot_results", "--out", tmp_path)).splitlines()
+    assert any(re.match(r"\| \d+ \| \d+ \| \d+\.\d\d \| \d+\.\d \|", line) for line in lines)
+    assert re.fullmatch(r"\d+\.\d \+- \d+\.\d \(standard error \d+\.\d\) over \d+ tracks.*", lines[-1])
+    for name in ("learning_curve.png", "scores.png"):
+        assert imageio.imread(tmp_path / name).std() > 10

@@ -1,8 +1,9 @@
-"""Watching one episode: as pictures in a file or in a window."""
+"""Watching one episode: step by step, as pictures in a file or in a window."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium as gym
 import imageio.v3 as imageio
 import numpy as np
 import torch
@@ -18,25 +19,32 @@ FRAMES_PER_SECOND = 50  # CarRacing's
 GIF_STRIDE = 4  # a GIF keeps every fourth frame at half the size: a lap in some megabytes
 
 
+def drive_episode(driver: Driver, controller: np.ndarray, environment: gym.Env, track: int) -> Iterator[float]:
+    """Drive one episode; yields the return so far after every step. The car drives as it does among others in
+    utils.rollouts."""
+    observation, _ = environment.reset(seed=track)
+    frames = torch.zeros(BATCH_MULTIPLE, *observation.shape, dtype=torch.uint8)
+    controllers = torch.from_numpy(controller).expand(BATCH_MULTIPLE, -1).to(driver.device)
+    hidden = torch.zeros(BATCH_MULTIPLE, HIDDEN_SIZE, device=driver.device)
+    memory = torch.zeros_like(hidden)
+    total_return, done = 0.0, False
+    while not done:
+        frames[0] = torch.from_numpy(observation)
+        action = driver.step(frames, controllers, hidden, memory)[0].cpu().numpy()
+        observation, reward, terminated, truncated, _ = environment.step(action)
+        total_return += float(reward)
+        done = terminated or truncated
+        yield total_return
+
+
 def watch_episode(
     driver: Driver, controller: np.ndarray, env_kind: str, track: int, render_mode: str
 ) -> Iterator[tuple[np.ndarray | None, float]]:
     """Drive one episode; after every step yields the rendered frame (400, 600, 3), or None in render mode "human",
-    and the return so far. The car drives as it does among others in utils.rollouts."""
+    and the return so far."""
     environment = make_env(env_kind, render_mode=render_mode)
     try:
-        observation, _ = environment.reset(seed=track)
-        frames = torch.zeros(BATCH_MULTIPLE, *observation.shape, dtype=torch.uint8)
-        controllers = torch.from_numpy(controller).expand(BATCH_MULTIPLE, -1).to(driver.device)
-        hidden = torch.zeros(BATCH_MULTIPLE, HIDDEN_SIZE, device=driver.device)
-        memory = torch.zeros_like(hidden)
-        total_return, done = 0.0, False
-        while not done:
-            frames[0] = torch.from_numpy(observation)
-            action = driver.step(frames, controllers, hidden, memory)[0].cpu().numpy()
-            observation, reward, terminated, truncated, _ = environment.step(action)
-            total_return += float(reward)
-            done = terminated or truncated
+        for total_return in drive_episode(driver, controller, environment, track):
             yield environment.render(), total_return
     finally:
         environment.close()
