@@ -10,6 +10,7 @@ import torch
 from conftest import assert_one_line_error, run, start, succeed, wait_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import trainvae
 from data.carracing import Rollout, save_rollout
 from data.loaders import find_rollouts, load_rollout
 from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, save_checkpoint
@@ -203,3 +204,15 @@ def test_one_short_rollout_and_all_options(tiny_dataset, tmp_path):
     row = checkpoint(tmp_path / "run", "mdrnn")["history"][0]
     total = row["loss/gmm_test"] + row["loss/terminal_test"] + row["loss/reward_test"]
     assert row["loss/test"] == pytest.approx(total / 34)
+
+
+def test_the_learning_rate_of_v_rises_once_and_falls_in_every_epoch():
+    first, second = ([trainvae.rate_factor(epoch, step, 1000) for step in range(1000)] for epoch in (0, 1))
+    assert first[0] == 1 / trainvae.WARM_UP and second[0] == 1
+    assert first[trainvae.WARM_UP :] == second[trainvae.WARM_UP :]
+    for factors in (first, second):
+        peak = factors.index(1)
+        assert max(factors) == 1 and 0 < factors[-1] < 0.01
+        assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
+    # Of epochs shorter than the rise each begins where the last one ended.
+    assert [trainvae.rate_factor(epoch, 0, 10) * trainvae.WARM_UP for epoch in range(3)] == pytest.approx([1, 11, 21])
