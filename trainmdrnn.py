@@ -44,7 +44,7 @@ from utils.precision import autocast, fast_dtype
 from utils.training import EarlyStopping, TrainingRun, seed_epoch
 
 BATCH_SIZE = 64  # sequences a step
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 6e-3
 PLATEAU_PATIENCE = 5  # epochs without a better test loss until the learning rate is halved
 STOPPING_PATIENCE = 30  # and until training ends
 GRADIENT_LIMIT = 1.0  # of its norm; a surprising step can make a huge one where a predicted width is small
@@ -109,7 +109,8 @@ def main() -> None:
         total = torch.zeros(3, device=device)
         train_set.cut(shift=int(torch.randint(SEQUENCE_LENGTH, ())))
         batches = torch.randperm(len(train_set)).split(BATCH_SIZE)
-        for batch in tqdm(batches, desc=f"epoch {run.epoch + 1}", leave=False, disable=None):
+        paced = run.pace(batches)
+        for batch in tqdm(paced, f"epoch {run.epoch + 1}", len(batches), leave=False, disable=None):
             terms = terms_of(train_set[batch])
             optimizer.zero_grad()
             loss_of(terms).backward()

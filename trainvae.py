@@ -32,11 +32,7 @@ from utils.logs import log_figures, open_writer
 from utils.precision import autocast, fast_dtype
 from utils.training import EarlyStopping, TrainingRun, seed_epoch
 
-# For 128 frames a step. The rate rises over the first steps, without which training may diverge, and falls to zero over
-# the last part of every epoch, so that what is tested and kept has come to rest (docs/PERFORMANCE.md).
-LEARNING_RATE, BETAS = 3e-3, (0.9, 0.99)
-WARM_UP = 150  # steps
-REST = 0.3  # of an epoch
+LEARNING_RATE, BETAS = 3e-3, (0.9, 0.99)  # for 128 frames a step
 PLATEAU_PATIENCE = 5  # epochs without a better test loss until the learning rate is halved
 STOPPING_PATIENCE = 30  # and until training ends
 PICTURES = 64  # in a grid of samples; a quarter of it in the pairs
@@ -96,16 +92,13 @@ def main() -> None:
         vae.train()
         total = torch.zeros(2, device=device)
         batches = torch.randperm(len(train_set)).split(args.batch_size)
-        (group,) = optimizer.param_groups
-        rate = group["lr"]
-        for step, batch in enumerate(tqdm(batches, desc=f"epoch {run.epoch + 1}", leave=False, disable=None)):
-            group["lr"] = rate * rate_factor(run.epoch, step, len(batches))
+        paced = run.pace(batches)
+        for batch in tqdm(paced, f"epoch {run.epoch + 1}", len(batches), leave=False, disable=None):
             terms = loss_of(train_set[batch])
             optimizer.zero_grad()
             terms.sum().backward()
             optimizer.step()
             total += terms.detach() * len(batch)
-        group["lr"] = rate  # the scheduler's
         return total.cpu() / len(train_set)
 
     @torch.no_grad()
@@ -151,12 +144,6 @@ def main() -> None:
                         save_image(picture, folder / f"{name}_{epoch}.png")
                         writer.add_image(name, picture.numpy(), epoch)
     print(f"V is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.2f})")
-
-
-def rate_factor(epoch: int, step: int, steps: int) -> float:
-    """What the learning rate is multiplied by in a step of an epoch of `steps`, both counted from 0: it rises to 1 over
-    the first WARM_UP steps of all and falls in the last part of every epoch."""
-    return min(1, (epoch * steps + step + 1) / WARM_UP, (1 - step / steps) / REST)
 
 
 def figures(name: str, terms: Tensor) -> dict[str, float]:

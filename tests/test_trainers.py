@@ -10,10 +10,10 @@ import torch
 from conftest import assert_one_line_error, run, start, succeed, wait_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import trainvae
 from data.carracing import Rollout, save_rollout
 from data.loaders import find_rollouts, load_rollout
 from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, save_checkpoint
+from utils.training import WARM_UP, rate_factor
 
 STAGES = [("trainvae.py", "vae"), ("trainmdrnn.py", "mdrnn")]
 both_trainers = pytest.mark.parametrize(("script", "stage"), STAGES)
@@ -206,13 +206,13 @@ def test_one_short_rollout_and_all_options(tiny_dataset, tmp_path):
     assert row["loss/test"] == pytest.approx(total / 34)
 
 
-def test_the_learning_rate_of_v_rises_once_and_falls_in_every_epoch():
-    first, second = ([trainvae.rate_factor(epoch, step, 1000) for step in range(1000)] for epoch in (0, 1))
-    assert first[0] == 1 / trainvae.WARM_UP and second[0] == 1
-    assert first[trainvae.WARM_UP :] == second[trainvae.WARM_UP :]
+def test_the_learning_rate_rises_once_and_falls_in_every_epoch():
+    first, second = ([rate_factor(epoch, step, 1000) for step in range(1000)] for epoch in (0, 1))
+    assert first[0] == 1 / WARM_UP and second[0] == 1
+    assert first[WARM_UP:] == second[WARM_UP:]
     for factors in (first, second):
         peak = factors.index(1)
         assert max(factors) == 1 and 0 < factors[-1] < 0.01
         assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
     # Of epochs shorter than the rise each begins where the last one ended.
-    assert [trainvae.rate_factor(epoch, 0, 10) * trainvae.WARM_UP for epoch in range(3)] == pytest.approx([1, 11, 21])
+    assert [rate_factor(epoch, 0, 10) * WARM_UP for epoch in range(3)] == pytest.approx([1, 11, 21])

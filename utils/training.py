@@ -1,22 +1,35 @@
-"""What the training of V and of M share: random numbers by epoch, early stopping, saving and resuming."""
+"""What the training of V and of M share: random numbers by epoch, the learning rate, early stopping, saving and
+resuming."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from utils.checkpoints import load_weights, save_checkpoint
 from utils.commandline import UserError
 
+# Without the rise a high learning rate may make training diverge (docs/PERFORMANCE.md).
+WARM_UP = 150  # steps
+REST = 0.3  # of an epoch
+
 
 def seed_epoch(seed: int, epoch: int) -> None:
     """Seed PyTorch for one epoch. Random numbers depend on seed and epoch alone, so a run that was stopped
     and resumed draws the same ones as a run that was not, and there is no generator state to keep."""
     torch.manual_seed(seed * 1_000_003 + epoch)
+
+
+def rate_factor(epoch: int, step: int, steps: int) -> float:
+    """What the learning rate is multiplied by in a step of an epoch of `steps`, both counted from 0: it rises to 1 over
+    the first WARM_UP steps of all, and falls over the last part of every epoch, so that the model that is tested and
+    kept has come to rest."""
+    return min(1, (epoch * steps + step + 1) / WARM_UP, (1 - step / steps) / REST)
 
 
 @dataclass
@@ -82,6 +95,15 @@ class TrainingRun:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
+
+    def pace(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The batches of an epoch, the learning rate set for each; after the last it is the scheduler's again."""
+        (group,) = self.optimizer.param_groups
+        rate = group["lr"]
+        for step, batch in enumerate(batches):
+            group["lr"] = rate * rate_factor(self.epoch, step, len(batches))
+            yield batch
+        group["lr"] = rate
 
     def finish_epoch(self, row: dict[str, float], **facts: Any) -> None:
         """Count an epoch with these figures; by its "loss/test" adapt the learning rate, and save."""
