@@ -56,7 +56,7 @@ def main() -> None:
         print(
             f"track {track}: return {drive.total_return:.1f} (scored {score['returns'][number]:.1f}), "
             f"{len(drive.way)} steps, {drive.missed.sum()} of {len(drive.tiles)} tiles missed, "
-            + (f"the first at step {drive.first_missed}" if drive.missed.any() else "none")
+            + ("none" if drive.first_missed is None else f"the first at step {drive.first_missed}")
         )
     draw(drives, args.out)
 
@@ -73,8 +73,9 @@ def parse_arguments() -> argparse.Namespace:
 def watch(driver: Driver, controller: np.ndarray, env_kind: str, track: int) -> Drive:
     """Drive one track and keep what is needed to see where tiles were missed."""
     environment = make_env(env_kind, render_mode="rgb_array")
-    way, views = [], []
-    for total_return in drive_episode(driver, controller, environment, track):  # noqa: B007 (the last one is kept)
+    returns, way, views = [], [], []
+    for total_return in drive_episode(driver, controller, environment, track):
+        returns.append(total_return)
         way.append(tuple(environment.unwrapped.car.hull.position))
         views.append(environment.render())
     tiles = np.array([tile[2:] for tile in environment.unwrapped.track])
@@ -85,7 +86,7 @@ def watch(driver: Driver, controller: np.ndarray, env_kind: str, track: int) -> 
     if missed.any():
         step = int(np.linalg.norm(way - tiles[missed.argmax()], axis=1).argmin())
     view = views[-1 if step is None else max(0, step - LOOK_BACK)]
-    return Drive(total_return, tiles, missed, way, step, view)
+    return Drive(returns[-1], tiles, missed, way, step, view)
 
 
 def draw(drives: dict[int, Drive], path: Path) -> None:
