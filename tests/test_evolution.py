@@ -48,7 +48,24 @@ def test_any_schedule_of_the_covariance_resumes(diagonal):
     assert fitness(straight.mean[None]) > fitness(SMALL[None])
 
 
-@pytest.mark.parametrize("other", [{"population": 12}, {"sigma": 0.2}, {"seed": 1}])
+def test_it_goes_on_with_another_population():
+    small = evolve(Evolution(SMALL, 8, 0.1, seed=0), 60)
+    large = Evolution(SMALL, 32, 0.1, seed=0)
+    large.load_state_dict(small.state_dict())
+    assert large.generation == 60 and large.sigma == small.sigma
+    np.testing.assert_array_equal(large.mean, small.mean)
+    assert large.ask().shape == (32, 50)
+    assert 0.5 < large.ask().std(axis=0).mean() / small.ask().std(axis=0).mean() < 2
+
+    evolve(large, 20)
+    assert fitness(large.mean[None]) > fitness(small.mean[None])
+    resumed = Evolution(SMALL, 32, 0.1, seed=0)
+    resumed.load_state_dict(large.state_dict())
+    assert resumed.generation == 80 and resumed.sigma == large.sigma
+    np.testing.assert_array_equal(resumed.ask(), large.ask())
+
+
+@pytest.mark.parametrize("other", [{"sigma": 0.2}, {"seed": 1}])
 def test_other_settings_are_refused(other):
     settings = {"population": 8, "sigma": 0.1, "seed": 0}
     state = evolve(Evolution(SMALL, **settings), 5).state_dict()

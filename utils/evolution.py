@@ -19,6 +19,9 @@ class Evolution:
     What the search knows follows from its settings and the fitness of every candidate so far, because its random
     numbers depend on seed and generation alone. So the fitness is all that is saved, and resuming replays it, which
     takes milliseconds a generation. A pickle of the search would be larger and could carry code.
+
+    A saved search may go on with another population: from the mean, the step size and the diagonal it had come to. A
+    larger one averages out more of the noise in the fitness, which in the end is all that stands between candidates.
     """
 
     def __init__(
@@ -30,22 +33,35 @@ class Evolution:
         diagonal_generations: int | None = None,
     ):
         self._sigma = sigma
+        self._population = population
         self._seed = seed
         self._options = {
-            "popsize": population,
             "CMA_diagonal": True if diagonal_generations is None else diagonal_generations,
             "seed": np.nan,
             "verbose": -9,
             "verb_log": 0,
         }
-        self._begin(start)
+        self._begin(start, population)
 
-    def _begin(self, start: np.ndarray) -> None:
+    def _begin(self, start: np.ndarray, population: int) -> None:
+        """A search that has seen nothing yet."""
         self._start = np.asarray(start, dtype=np.float64)
-        self._fitness: list[np.ndarray] = []
+        self._fitness: list[np.ndarray] = []  # of every generation
+        self._strategy = self._new_strategy(self._start, self._sigma, np.ones(len(start)), population)
+
+    def _resize(self, population: int) -> None:
+        """Go on with another number of candidates."""
+        if population != self._strategy.popsize:
+            old = self._strategy
+            self._strategy = self._new_strategy(old.result.xfavorite, old.sigma, old.stds / old.sigma, population)
+
+    def _new_strategy(
+        self, mean: np.ndarray, sigma: float, scales: np.ndarray, population: int
+    ) -> cma.CMAEvolutionStrategy:
+        options = self._options | {"popsize": population, "CMA_stds": scales}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._strategy = cma.CMAEvolutionStrategy(self._start, self._sigma, self._options)
+            return cma.CMAEvolutionStrategy(mean, sigma, options)
 
     @property
     def generation(self) -> int:
@@ -77,25 +93,29 @@ class Evolution:
         return float(self._strategy.sigma)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that `load_state_dict` needs: the start, the fitness (generations, population) and, to check it, the
-        mean."""
+        """All that `load_state_dict` needs: the start, the fitness of all candidates so far, how many of them there
+        were in every generation and, to check it, the mean."""
         return {
             "start": torch.from_numpy(self._start),
-            "fitness": torch.from_numpy(np.stack(self._fitness)),
+            "fitness": torch.from_numpy(np.concatenate(self._fitness)),
+            "populations": torch.tensor([len(fitness) for fitness in self._fitness]),
             "mean": torch.from_numpy(self.mean),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Replay a saved search in place of this one, which must have the same settings but for its start.
+        """Replay a saved search in place of this one, which must have the same settings but for start and population.
 
         Raises ValueError if it does not arrive where the saved one stood: other settings, or a release of cma that
         computes differently.
         """
         if len(state["start"]) != len(self._start):
             raise ValueError("the saved evolution is of another kind of controller")
-        self._begin(state["start"].numpy())
-        for fitness in state["fitness"].numpy():
+        fitness = state["fitness"].split(state["populations"].tolist())
+        self._begin(state["start"].numpy(), len(fitness[0]))
+        for generation in fitness:
+            self._resize(len(generation))
             self.ask()
-            self.tell(fitness)
+            self.tell(generation.numpy())
         if not np.allclose(self.mean, state["mean"].numpy(), rtol=1e-3, atol=1e-5):
             raise ValueError("the saved evolution cannot be replayed with these settings and this release of cma")
+        self._resize(self._population)
