@@ -58,7 +58,12 @@ def parse_arguments() -> argparse.Namespace:
     option("--pop-size", type=population_size, default=32, help="candidates in a generation")
     option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
     option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
-    option("--sigma", type=positive_float, default=0.1, help="initial step size of CMA-ES")
+    option(
+        "--sigma",
+        type=positive_float,
+        default=0.1,
+        help="initial step size of CMA-ES; a resumed search takes a new one",
+    )
     option("--diagonal-generations", type=natural_int, help="then the covariance is full; without it, never")
     option("--weight-decay", type=natural_float, default=0.0, help="fitness lost for a mean squared weight of 1")
     option("--warm-start", type=Path, metavar="LOGDIR", help="start from the controller of another run, not from zeros")

@@ -74,7 +74,7 @@ def test_two_runs_equal_one(logdir, untrained_run, tmp_path):
     again = run("traincontroller.py", "--logdir", other, *SHORT, "--generations", 4)
     assert again.returncode == 0 and "4 generations done" in again.stdout
 
-    refused = run("traincontroller.py", "--logdir", other, *SHORT, "--sigma", 0.2, "--generations", 5)
+    refused = run("traincontroller.py", "--logdir", other, *SHORT, "--seed", 1, "--generations", 5)
     assert refused.returncode == 1 and "--noreload" in refused.stderr
 
     larger = run("traincontroller.py", "--logdir", other, *SHORT, "--pop-size", 6, "--generations", 5)

@@ -20,8 +20,9 @@ class Evolution:
     numbers depend on seed and generation alone. So the fitness is all that is saved, and resuming replays it, which
     takes milliseconds a generation. A pickle of the search would be larger and could carry code.
 
-    A saved search may go on with another population: from the mean, the step size and the diagonal it had come to. A
-    larger one averages out more of the noise in the fitness, which in the end is all that stands between candidates.
+    A saved search may go on with another population or sigma, from the mean and the diagonal it had come to: a larger
+    population averages out more of the noise in the fitness, and a smaller sigma seeks the best driver rather than the
+    best neighbourhood of drivers.
     """
 
     def __init__(
@@ -32,8 +33,7 @@ class Evolution:
         seed: int,
         diagonal_generations: int | None = None,
     ):
-        self._sigma = sigma
-        self._population = population
+        self._wanted = (population, sigma)
         self._seed = seed
         self._options = {
             "CMA_diagonal": True if diagonal_generations is None else diagonal_generations,
@@ -41,27 +41,30 @@ class Evolution:
             "verbose": -9,
             "verb_log": 0,
         }
-        self._begin(start, population)
+        self._begin(start, population, sigma)
 
-    def _begin(self, start: np.ndarray, population: int) -> None:
+    def _begin(self, start: np.ndarray, population: int, sigma: float) -> None:
         """A search that has seen nothing yet."""
         self._start = np.asarray(start, dtype=np.float64)
         self._fitness: list[np.ndarray] = []  # of every generation
-        self._strategy = self._new_strategy(self._start, self._sigma, np.ones(len(start)), population)
+        self._settings: list[tuple[int, float]] = []  # population and sigma of every generation
+        self._use(self._start, population, sigma, np.ones(len(start)))
+        self._setting = (population, sigma)
 
-    def _resize(self, population: int) -> None:
-        """Go on with another number of candidates."""
-        if population != self._strategy.popsize:
+    def _change(self, population: int, sigma: float) -> None:
+        """Go on with other settings. A sigma that is as before has no say: the step size has become what it is."""
+        if self._setting != (population, sigma):
             old = self._strategy
-            self._strategy = self._new_strategy(old.result.xfavorite, old.sigma, old.stds / old.sigma, population)
+            step_size = old.sigma if sigma == self._setting[1] else sigma
+            self._use(old.result.xfavorite, population, step_size, old.stds / old.sigma)
+            self._setting = (population, sigma)
 
-    def _new_strategy(
-        self, mean: np.ndarray, sigma: float, scales: np.ndarray, population: int
-    ) -> cma.CMAEvolutionStrategy:
-        options = self._options | {"popsize": population, "CMA_stds": scales}
+    def _use(self, mean: np.ndarray, population: int, sigma: float, scales: np.ndarray) -> None:
+        """A new strategy, with standard deviations sigma * scales."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return cma.CMAEvolutionStrategy(mean, sigma, options)
+            options = self._options | {"popsize": population, "CMA_stds": scales}
+            self._strategy = cma.CMAEvolutionStrategy(mean, sigma, options)
 
     @property
     def generation(self) -> int:
@@ -80,6 +83,7 @@ class Evolution:
         with uninterrupted():
             self._strategy.tell(self._candidates, (-fitness).tolist())
         self._fitness.append(np.asarray(fitness, dtype=np.float64))
+        self._settings.append(self._setting)
 
     @property
     def mean(self) -> np.ndarray:
@@ -93,29 +97,30 @@ class Evolution:
         return float(self._strategy.sigma)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that `load_state_dict` needs: the start, the fitness of all candidates so far, how many of them there
-        were in every generation and, to check it, the mean."""
+        """All that `load_state_dict` needs: the start, the fitness of all candidates so far, population and sigma of
+        every generation (generations, 2) and, to check it, the mean."""
         return {
             "start": torch.from_numpy(self._start),
             "fitness": torch.from_numpy(np.concatenate(self._fitness)),
-            "populations": torch.tensor([len(fitness) for fitness in self._fitness]),
+            "settings": torch.tensor(self._settings, dtype=torch.float64),
             "mean": torch.from_numpy(self.mean),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Replay a saved search in place of this one, which must have the same settings but for start and population.
+        """Replay a saved search in place of this one and go on with this one's population and sigma.
 
-        Raises ValueError if it does not arrive where the saved one stood: other settings, or a release of cma that
-        computes differently.
+        Raises ValueError if it does not arrive where the saved one stood: another seed or another schedule of the
+        covariance, or a release of cma that computes differently.
         """
         if len(state["start"]) != len(self._start):
             raise ValueError("the saved evolution is of another kind of controller")
-        fitness = state["fitness"].split(state["populations"].tolist())
-        self._begin(state["start"].numpy(), len(fitness[0]))
-        for generation in fitness:
-            self._resize(len(generation))
+        settings = [(int(population), sigma) for population, sigma in state["settings"].tolist()]
+        self._begin(state["start"].numpy(), *settings[0])
+        populations = [population for population, _ in settings]
+        for setting, fitness in zip(settings, state["fitness"].split(populations), strict=True):
+            self._change(*setting)
             self.ask()
-            self.tell(generation.numpy())
+            self.tell(fitness.numpy())
         if not np.allclose(self.mean, state["mean"].numpy(), rtol=1e-3, atol=1e-5):
             raise ValueError("the saved evolution cannot be replayed with these settings and this release of cma")
-        self._resize(self._population)
+        self._change(*self._wanted)
