@@ -19,7 +19,7 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	$(BIN)/python data/generation_script.py --rollouts 160 --rootdir datasets/$(RUN) --threads 8
 	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 2
 	$(BIN)/python trainmdrnn.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 8
-	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 30
+	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 20
 	$(BIN)/python test_controller.py --logdir $(RUN) --episodes 20 --json $(RUN)/score.json --record $(RUN)/driver.gif
 	@echo
 	@echo "curves   $(RUN)/vae/curve.png $(RUN)/mdrnn/curve.png $(RUN)/ctrl/curve.png"
@@ -30,8 +30,8 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (hours)
 	PYTHON=$(CURDIR)/$(BIN)/python ./reproduce.sh reproduce
 
-test: .venv/installed  ## run all tests
-	$(BIN)/python -m pytest
+test: .venv/installed  ## run all tests, in two processes
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/installed  ## check style
 	$(BIN)/ruff check .

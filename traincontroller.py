@@ -74,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
         help="end a training episode after so many steps without a new tile; 0: never",
     )
     option("--eval-every", type=positive_int, default=10, help="generations between two scorings of the mean")
-    option("--eval-episodes", type=positive_int, default=32, help="selection tracks that the mean is scored on")
+    option("--eval-episodes", type=positive_int, default=64, help="selection tracks that the mean is scored on")
     option("--env", choices=["fast", "gymnasium"], default="fast", help="drawing of the environment")
     option("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
     option("--seed", type=natural_int, default=0, help="seed of the search and of its tracks")
@@ -97,11 +97,11 @@ def main() -> None:
     architecture = Architecture(args.inputs == "zh", args.hidden_units)
     start = starting_point(args.warm_start, architecture)
     evolution = Evolution(start, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
-    models = fingerprint(args.logdir, "vae", "mdrnn")
+    measure = f"{args.eval_episodes} tracks with {fingerprint(args.logdir, 'vae', 'mdrnn')}"  # of the best mean
     history: list[dict[str, float]] = []  # one row a generation
     best = -float("inf")
     if not args.noreload and (folder / "checkpoint.tar").exists():
-        history, best = resume(folder / "checkpoint.tar", evolution, models)
+        history, best = resume(folder / "checkpoint.tar", evolution, measure)
         so_far = "" if best == -float("inf") else f" (best mean so far {best:.1f})"
         print(f"continuing after generation {evolution.generation}{so_far}")
 
@@ -158,7 +158,7 @@ def main() -> None:
             with uninterrupted():
                 figures = {tag: value for tag, value in history[-1].items() if tag != "generation"}
                 log_figures(writer, figures, generation)
-                best = save(folder, architecture, evolution, history, best, models)
+                best = save(folder, architecture, evolution, history, best, measure)
                 tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
                 if "return/mean" in row:
                     draw_controller_curve(history, folder / "curve.png")
@@ -202,7 +202,7 @@ def save(
     evolution: Evolution,
     history: list[dict[str, float]],
     best: float,
-    models: str,
+    measure: str,
 ) -> float:
     """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or none was scored yet; returns
     the best score."""
@@ -213,7 +213,7 @@ def save(
         "state_dict": Controller.from_vector(architecture, torch.from_numpy(evolution.mean)).state_dict(),
         "epoch": evolution.generation,
         "reward": best,
-        "models": models,  # the fingerprint of the V and M that it drives with
+        "measure": measure,  # what "reward" is the mean return over
         "evolution": evolution.state_dict(),
         "history": history,
     }
@@ -224,15 +224,15 @@ def save(
     return best
 
 
-def resume(path: Path, evolution: Evolution, models: str) -> tuple[list[dict[str, float]], float]:
+def resume(path: Path, evolution: Evolution, measure: str) -> tuple[list[dict[str, float]], float]:
     """Continue the search saved in `path`; returns its history and best score, which does not count any more if
-    V and M have changed. Raises UserError if that cannot be."""
+    it was measured otherwise. Raises UserError if that cannot be."""
     remedy = "use the settings it was started with, or add --noreload to start over"
     state = load_checkpoint(path, remedy)
     try:
         evolution.load_state_dict(state["evolution"])
-        if state.get("models", models) != models:
-            print("V and M have changed: the best mean so far does not count any more")
+        if state.get("measure") != measure:
+            print("V, M or --eval-episodes have changed: the best mean so far does not count any more")
             return state["history"], -float("inf")
         return state["history"], float(state["reward"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
