@@ -103,7 +103,7 @@ def main() -> None:
     if not args.noreload and (folder / "checkpoint.tar").exists():
         history, best = resume(folder / "checkpoint.tar", evolution, measure)
         so_far = "" if best == -float("inf") else f" (best mean so far {best:.1f})"
-        print(f"continuing after generation {evolution.generation}{so_far}")
+        print(f"continuing after generation {evolution.generation} with step size {evolution.sigma:.3f}{so_far}")
 
     device = pick_device(args.device)
     episodes = args.pop_size * args.n_samples
