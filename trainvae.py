@@ -20,6 +20,7 @@ from data.loaders import FRAMES_PER_EPOCH, TEST_FRAMES, FrameDataset, find_rollo
 from models.vae import LATENT_SIZE, VAE, to_images, vae_loss
 from utils.commandline import (
     add_device_argument,
+    natural_float,
     natural_int,
     pick_device,
     positive_int,
@@ -50,6 +51,12 @@ def main() -> None:
         help=f"epochs in all, of at most {FRAMES_PER_EPOCH} frames; 0: leave V untrained",
     )
     parser.add_argument("--nosamples", action="store_true", help="make no pictures")
+    parser.add_argument(
+        "--kl-weight",
+        type=natural_float,
+        default=0.01,
+        help="of the divergence in the loss; with 1 most of the latent stays empty (docs/RESULTS.md)",
+    )
     parser.add_argument("--seed", type=natural_int, default=0, help="decides weights, order and noise")
     parser.add_argument("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
     parser.add_argument("--float32", action="store_true", help="compute in float32 even where bfloat16 is faster")
@@ -65,7 +72,8 @@ def main() -> None:
     optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
     stopping = EarlyStopping(STOPPING_PATIENCE)
-    yardstick = name_rollouts(test_files, args.dataset)
+    term_weights = torch.tensor([1, args.kl_weight], device=device)  # of the terms of the loss
+    yardstick = f"{name_rollouts(test_files, args.dataset)}, weight {args.kl_weight}"
     run = TrainingRun(args.logdir / "vae", vae, optimizer, scheduler, stopping, yardstick)
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.2f})")
@@ -96,7 +104,7 @@ def main() -> None:
         for batch in tqdm(paced, f"epoch {run.epoch + 1}", len(batches), leave=False, disable=None):
             terms = loss_of(train_set[batch])
             optimizer.zero_grad()
-            terms.sum().backward()
+            (term_weights @ terms).backward()
             optimizer.step()
             total += terms.detach() * len(batch)
         return total.cpu() / len(train_set)
@@ -128,7 +136,8 @@ def main() -> None:
             rate = optimizer.param_groups[0]["lr"]
             train_terms = train()
             speed = len(train_set) / (time.monotonic() - start)
-            row = {"learning_rate": rate} | figures("train", train_terms) | figures("test", test())
+            row = {"learning_rate": rate}
+            row |= figures("train", train_terms, args.kl_weight) | figures("test", test(), args.kl_weight)
             with uninterrupted():
                 log_figures(writer, row, epoch)
                 run.finish_epoch(row)
@@ -146,11 +155,11 @@ def main() -> None:
     print(f"V is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.2f})")
 
 
-def figures(name: str, terms: Tensor) -> dict[str, float]:
+def figures(name: str, terms: Tensor, kl_weight: float) -> dict[str, float]:
     """What the curves show of the terms (2,) on the `name` frames."""
     reconstruction, divergence = terms.tolist()
     return {
-        f"loss/{name}": reconstruction + divergence,
+        f"loss/{name}": reconstruction + kl_weight * divergence,
         f"loss/reconstruction_{name}": reconstruction,
         f"loss/divergence_{name}": divergence,
     }

@@ -102,6 +102,22 @@ def test_other_test_data_make_the_old_best_worthless(script, stage, tiny_run, ti
     assert best["epoch"] == 3 and best["earlystopping"]["best"] == best["precision"]
 
 
+def test_the_divergence_counts_as_much_as_it_is_told_to(tiny_run, tiny_dataset):
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples"]
+    assert "does not count any more" in succeed(run("trainvae.py", *options, "--epochs", 2, "--kl-weight", 5))
+    rows = checkpoint(tiny_run, "vae")["history"]
+    for row, weight in zip(rows, [0.01, 5], strict=True):
+        for side in ("train", "test"):
+            expected = row[f"loss/reconstruction_{side}"] + weight * row[f"loss/divergence_{side}"]
+            assert row[f"loss/{side}"] == pytest.approx(expected)
+    # Trained from the same start, the latent says less where that costs more.
+    divergences = []
+    for weight in (0, 5):
+        succeed(run("trainvae.py", *options, "--epochs", 2, "--kl-weight", weight, "--noreload"))
+        divergences.append(checkpoint(tiny_run, "vae")["history"][-1]["loss/divergence_test"])
+    assert divergences[0] > 2 * divergences[1]
+
+
 @both_trainers
 def test_no_epochs_leave_an_untrained_model(script, stage, tiny_run, tiny_dataset):
     options = ["--logdir", tiny_run, "--dataset", tiny_dataset]

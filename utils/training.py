@@ -89,7 +89,7 @@ class TrainingRun:
             self.epoch = int(state["epoch"])
             self.history = list(state.get("history", []))  # the 2018 implementation keeps none
             if state.get("yardstick", self.yardstick) != self.yardstick:
-                print("the test data are others than before: the best test loss so far does not count any more")
+                print("the test loss is measured otherwise than before: the best so far does not count any more")
                 self.stopping = EarlyStopping(self.stopping.patience)
                 self.scheduler.best, self.scheduler.num_bad_epochs = float("inf"), 0
         except (KeyError, TypeError, ValueError) as error:
