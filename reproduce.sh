@@ -34,5 +34,5 @@ once data_0 "$python" data/generation_script.py --rootdir "$data/round_0" --roll
 round 0 3 6 30
 once data_1 "$python" data/generation_script.py --rootdir "$data/round_1" --rollouts 400 --seed 1 \
     --policy controller --logdir "$run"
-round 1 6 18 200 --tracks 16
+round 1 6 30 200 --tracks 16
 "$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"

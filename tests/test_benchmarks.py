@@ -4,10 +4,13 @@ import json
 import re
 
 import imageio.v3 as imageio
+import numpy as np
 import pytest
 from conftest import run, succeed
 
+from benchmarks.readout import QUANTITIES, true_state
 from benchmarks.studies import STUDIES
+from envs import make_env
 
 
 def test_a_study_trains_scores_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
@@ -59,6 +62,35 @@ def test_the_worst_tracks_are_driven_again_as_they_were_scored(tmp_path):
     steps, missed, tiles = map(int, re.search(r"(\d+) steps, (\d+) of (\d+) tiles missed", line).groups())
     assert 1000 * (tiles - missed) / tiles - 0.1 * steps == pytest.approx(min(returns), abs=0.1)
     assert imageio.imread(picture).std() > 10
+
+
+def test_true_states_mean_what_they_are_called():
+    environment = make_env("fast")
+    environment.reset(seed=0)
+    start = dict(zip(QUANTITIES, true_state(environment.unwrapped), strict=True))
+    assert start["speed"] < 1 and abs(start["offset"]) < 1 and abs(start["heading"]) < 0.2
+    for _ in range(30):
+        environment.step(np.array([0, 0.5, 0], dtype=np.float32))
+    for _ in range(10):
+        environment.step(np.array([1, 0, 0], dtype=np.float32))
+    right = dict(zip(QUANTITIES, true_state(environment.unwrapped), strict=True))
+    assert right["speed"] > 10 and abs(right["sideways"]) < right["speed"]
+    assert right["wheels"] < 0 and right["rotation"] < 0 and right["heading"] < start["heading"]  # clockwise
+    for _ in range(20):
+        environment.step(np.array([0, 0, 0], dtype=np.float32))
+    later = dict(zip(QUANTITIES, true_state(environment.unwrapped), strict=True))
+    assert later["offset"] > right["offset"]  # to the right of the road
+
+
+def test_what_is_plain_to_see_can_be_read_out():
+    output = succeed(run("-m", "benchmarks.readout", "--logdir", "pretrained", "--tracks", 4))
+    names = output.splitlines()[0].strip("| ").split(" | ")
+    latent, both = (row.strip("| ").split(" | ") for row in output.splitlines()[2:])
+    assert latent[3] == "z" and both[3] == "z, h" and len(latent) == len(names)
+    assert 0 < int(latent[2]) <= 32 and 5 < float(latent[1]) < 50
+    shown = dict(zip(names, both, strict=True))
+    assert float(shown["wheels"]) > 0.9  # an indicator in the frame is nothing else
+    assert all(float(shown[name]) <= 1 for name in QUANTITIES)
 
 
 def test_a_score_becomes_a_histogram_and_a_line(tmp_path):

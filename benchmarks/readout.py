@@ -1,0 +1,154 @@
+"""Is what a driver needs to know in what C sees? Reads the car's true state out of z, and of z and h, by linear maps.
+
+    python -m benchmarks.readout --logdir exp_dir [--others LOGDIR ...]
+
+The driver of --logdir drives selection tracks. For V and M of every run folder, a ridge regression from z, and from z
+and h, to speed, heading and so on is fitted on three quarters of the tracks, and the share of the variance that it
+explains on the others (R squared) is printed: C is linear, and cannot use what no linear map finds. Beside it: V's
+squared error of a frame, and how many numbers of its latent hold more than NATS nats.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.encoding import encode
+from envs import make_env
+from models.vae import to_images
+from utils.checkpoints import load_controller, load_driver, load_mdrnn, load_vae
+from utils.commandline import positive_int, run_script, script_parser
+from utils.precision import fast_dtype
+from utils.tracks import selection_tracks
+from utils.video import drive_episode
+
+CPU = torch.device("cpu")
+ZOOM = 60  # steps at the start that do not count
+NATS = 0.5
+RIDGE = 10.0
+QUANTITIES = ("speed", "sideways", "rotation", "wheels", "offset", "heading", "bend")
+AHEAD = 8  # tiles to the bend whose angle is read out
+
+
+class Lap(NamedTuple):
+    """One episode of T steps."""
+
+    frames: torch.Tensor  # (T, 64, 64, 3) uint8
+    actions: torch.Tensor  # (T, 3)
+    truth: np.ndarray  # (T, 7): QUANTITIES when the frame was seen
+
+
+class Recorder(gym.Wrapper):
+    """Keeps what is seen, done and true in one episode."""
+
+    def reset(self, **options):
+        self._frames, self._actions, self._truth = [], [], []
+        self._frame, info = self.env.reset(**options)
+        return self._frame, info
+
+    def step(self, action):
+        self._frames.append(self._frame)
+        self._actions.append(action)
+        self._truth.append(true_state(self.env.unwrapped))
+        self._frame, *rest = self.env.step(action)
+        return self._frame, *rest
+
+    def lap(self) -> Lap:
+        return Lap(
+            torch.from_numpy(np.stack(self._frames)), torch.from_numpy(np.stack(self._actions)), np.array(self._truth)
+        )
+
+
+def true_state(environment: gym.Env) -> tuple[float, ...]:
+    """QUANTITIES in the units of Box2D: speed, its part sideways, angular velocity, angle of the front wheels, distance
+    from the middle of the road, angle to the road, and by how much the road turns within AHEAD tiles (radians)."""
+    hull = environment.car.hull
+    track = np.array(environment.track)  # (N, 4): angle along the lap, direction, x, y
+    position, velocity = np.array(hull.position), np.array(hull.linearVelocity)
+    here = int(np.linalg.norm(track[:, 2:] - position, axis=1).argmin())
+    direction = track[here, 1]
+    right = np.array([math.cos(direction), math.sin(direction)])  # a direction of 0 is up
+    car_right = np.array([math.cos(hull.angle), math.sin(hull.angle)])
+    return (
+        float(np.linalg.norm(velocity)),
+        float(velocity @ car_right),
+        hull.angularVelocity,
+        environment.car.wheels[0].joint.angle,
+        float((position - track[here, 2:]) @ right),
+        _turn(hull.angle - direction),
+        _turn(track[(here + AHEAD) % len(track), 1] - direction),
+    )
+
+
+def _turn(angle: float) -> float:
+    """The same angle between -pi and pi."""
+    return (angle + math.pi) % (2 * math.pi) - math.pi
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    parser.add_argument("--logdir", type=Path, required=True, help="run folder of the driver")
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="more run folders with V and M")
+    parser.add_argument("--tracks", type=positive_int, default=24, help="laps to drive")
+    args = parser.parse_args()
+    if args.tracks < 4:
+        parser.error("argument --tracks: at least 4")
+    laps = drive_laps(args.logdir, args.tracks)
+    print(f"| V and M of | squared error | latents in use | inputs | {' | '.join(QUANTITIES)} |")
+    print("|---|---|---|---|" + "---|" * len(QUANTITIES))
+    for logdir in [args.logdir, *args.others]:
+        error, used, latents, states = look(logdir, laps)
+        for name, inputs in (("z", latents), ("z, h", [np.hstack(pair) for pair in zip(latents, states, strict=True)])):
+            cells = [f"{value:.2f}" for value in explained(inputs, [lap.truth for lap in laps])]
+            print(f"| {logdir.name} | {error:.1f} | {used} | {name} | {' | '.join(cells)} |")
+
+
+def drive_laps(logdir: Path, count: int) -> list[Lap]:
+    """Laps of the driver of a run folder on as many selection tracks."""
+    controller = load_controller(logdir)
+    driver = load_driver(logdir, controller.architecture, CPU, fast_dtype(CPU))
+    recorder = Recorder(make_env("fast"))
+    laps = []
+    for track in tqdm(selection_tracks(count), unit="lap", disable=None):
+        for _ in drive_episode(driver, controller.to_vector().numpy(), recorder, track):
+            pass
+        laps.append(recorder.lap())
+    return laps
+
+
+@torch.no_grad()
+def look(logdir: Path, laps: list[Lap]) -> tuple[float, int, list[np.ndarray], list[np.ndarray]]:
+    """What V and M of a run folder make of the laps: V's squared error of a frame, latents in use, and for every lap z
+    (T, 32) and h (T, 256), M's state when the frame is seen."""
+    vae, mdrnn = load_vae(logdir).eval(), load_mdrnn(logdir).eval()
+    errors, divergence, latents, states = [], [], [], []
+    for lap in laps:
+        mu, logsigma = encode(vae, lap.frames, CPU, torch.float32)
+        some = slice(ZOOM, None, 10)
+        errors.append((vae.decoder(mu[some]) - to_images(lap.frames[some])).square().flatten(1).sum(dim=1))
+        divergence.append(0.5 * (mu.square() + (2 * logsigma).exp() - 2 * logsigma - 1)[ZOOM:])
+        after, _ = mdrnn.rnn(torch.cat([lap.actions, mu], dim=1)[:, None])
+        latents.append(mu.numpy())
+        states.append(torch.cat([torch.zeros(1, after.shape[-1]), after[:-1, 0]]).numpy())
+    used = int((torch.cat(divergence).mean(dim=0) > NATS).sum())
+    return torch.cat(errors).mean().item(), used, latents, states
+
+
+def explained(inputs: list[np.ndarray], truth: list[np.ndarray]) -> np.ndarray:
+    """R squared (7,) on the last quarter of the laps of a ridge regression fitted on the others."""
+    fitted = len(inputs) * 3 // 4
+    x, y = (np.concatenate([lap[ZOOM:] for lap in laps[:fitted]]).astype(np.float64) for laps in (inputs, truth))
+    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+    x = (x - mean) / scale
+    weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (y - y.mean(axis=0)))
+    new_x, new_y = (np.concatenate([lap[ZOOM:] for lap in laps[fitted:]]) for laps in (inputs, truth))
+    residual = new_y - y.mean(axis=0) - (new_x - mean) / scale @ weights
+    return 1 - np.square(residual).mean(axis=0) / new_y.var(axis=0)
+
+
+if __name__ == "__main__":
+    run_script(main)
