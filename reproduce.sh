@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The recipe of the shipped driver (docs/RESULTS.md): a first driver from random rollouts, then rounds in which V and M
-# go on learning from what the driver sees and C goes on evolving with them (paper, section 5).
+# The recipe (docs/RESULTS.md): a first driver from random rollouts; then V and M learn on from what it sees, and a
+# second driver evolves with them (the iterative training of the paper's section 5).
 #
 #   ./reproduce.sh [RUN FOLDER]        (default: reproduce; the rollouts go to datasets/<its name>)
 #
@@ -22,17 +22,20 @@ once() {
     touch "$stamp"
 }
 
-# round NUMBER V_EPOCHS M_EPOCHS GENERATIONS [OPTIONS OF C]: the models learn from all rollouts so far; epochs and
-# generations count from the beginning.
+# round NUMBER V_EPOCHS M_EPOCHS GENERATIONS: V and M learn on from all rollouts so far (their epochs count from the
+# beginning), and C starts anew, because what it saw with the old ones means something else now.
 round() {
-    once "vae_$1" "$python" trainvae.py --logdir "$run" --dataset "$data" --epochs "$2"
+    once "vae_$1" "$python" trainvae.py --logdir "$run" --dataset "$data" --epochs "$2" --kl-weight 0.01
     once "mdrnn_$1" "$python" trainmdrnn.py --logdir "$run" --dataset "$data" --epochs "$3"
-    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4" "${@:5}"
+    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --sigma 0.08 --generations "$4"
 }
 
 once data_0 "$python" data/generation_script.py --rootdir "$data/round_0" --rollouts 300
 round 0 3 6 30
 once data_1 "$python" data/generation_script.py --rootdir "$data/round_1" --rollouts 400 --seed 1 \
     --policy controller --logdir "$run"
-round 1 6 30 200 --tracks 16
+[ -e "$run/ctrl_round_0" ] || mv "$run/ctrl" "$run/ctrl_round_0"
+round 1 6 30 44
+# Small steps now: most candidates around a good mean drive worse than it.
+once fine "$python" traincontroller.py --logdir "$run" --sigma 0.05 --tracks 16 --generations 200
 "$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"

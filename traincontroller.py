@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     option(
         "--sigma",
         type=positive_float,
-        default=0.08,
+        default=0.1,
         help="initial step size of CMA-ES; a resumed search takes a new one",
     )
     option("--diagonal-generations", type=natural_int, help="then the covariance is full; without it, never")

@@ -54,8 +54,8 @@ def main() -> None:
     parser.add_argument(
         "--kl-weight",
         type=natural_float,
-        default=0.01,
-        help="of the divergence in the loss; with 1 most of the latent stays empty (docs/RESULTS.md)",
+        default=1.0,
+        help="of the divergence in the loss; with less, more of the latent is used (docs/RESULTS.md)",
     )
     parser.add_argument("--seed", type=natural_int, default=0, help="decides weights, order and noise")
     parser.add_argument("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")

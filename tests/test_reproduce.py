@@ -7,10 +7,12 @@ from pathlib import Path
 
 from conftest import ROOT
 
-# Stands in for Python: writes down what it is asked to run, and fails if a file called `fail` names that script.
+# Stands in for Python: writes down what it is asked to run, and fails if a file called `fail` names that script. Of
+# what the scripts make it leaves C's folder, in which it counts C's trainings.
 RECORDER = """#!/usr/bin/env bash
 echo "$*" >> commands
 [ -e fail ] && [[ "$1" == "$(cat fail)" ]] && exit 1
+[ "$1" == traincontroller.py ] && mkdir -p "$3/ctrl" && echo >> "$3/ctrl/trainings"
 exit 0
 """
 
@@ -42,8 +44,11 @@ def test_steps_are_done_once_and_in_order(tmp_path):
         "trainvae.py",
         "trainmdrnn.py",
         "traincontroller.py",
+        "traincontroller.py",
         "test_controller.py",
     ]
+    trainings = {path.parent.name: len(path.read_text()) for path in (tmp_path / "runs" / "one").glob("*/trainings")}
+    assert trainings == {"ctrl_round_0": 1, "ctrl": 2}  # the second C begins anew
     assert [command.split()[0] for command in reproduce()[1]] == ["test_controller.py"]
     for command in commands:
         assert (ROOT / Path(command.split()[0])).exists()

@@ -106,7 +106,7 @@ def test_the_divergence_counts_as_much_as_it_is_told_to(tiny_run, tiny_dataset):
     options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples"]
     assert "does not count any more" in succeed(run("trainvae.py", *options, "--epochs", 2, "--kl-weight", 5))
     rows = checkpoint(tiny_run, "vae")["history"]
-    for row, weight in zip(rows, [0.01, 5], strict=True):
+    for row, weight in zip(rows, [1, 5], strict=True):
         for side in ("train", "test"):
             expected = row[f"loss/reconstruction_{side}"] + weight * row[f"loss/divergence_{side}"]
             assert row[f"loss/{side}"] == pytest.approx(expected)
