@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from data.encoding import encode
 from envs import make_env
-from models.vae import to_images
+from models.vae import divergences, to_images
 from utils.checkpoints import load_controller, load_driver, load_mdrnn, load_vae
 from utils.commandline import positive_int, run_script, script_parser
 from utils.precision import fast_dtype
@@ -104,7 +104,7 @@ def main() -> None:
         error, used, latents, states = look(logdir, laps)
         for name, inputs in (("z", latents), ("z, h", [np.hstack(pair) for pair in zip(latents, states, strict=True)])):
             cells = [f"{value:.2f}" for value in explained(inputs, [lap.truth for lap in laps])]
-            print(f"| {logdir.name} | {error:.1f} | {used} | {name} | {' | '.join(cells)} |")
+            print(f"| {logdir} | {error:.1f} | {used} | {name} | {' | '.join(cells)} |")
 
 
 def drive_laps(logdir: Path, count: int) -> list[Lap]:
@@ -125,16 +125,16 @@ def look(logdir: Path, laps: list[Lap]) -> tuple[float, int, list[np.ndarray], l
     """What V and M of a run folder make of the laps: V's squared error of a frame, latents in use, and for every lap z
     (T, 32) and h (T, 256), M's state when the frame is seen."""
     vae, mdrnn = load_vae(logdir).eval(), load_mdrnn(logdir).eval()
-    errors, divergence, latents, states = [], [], [], []
+    errors, nats, latents, states = [], [], [], []
     for lap in laps:
         mu, logsigma = encode(vae, lap.frames, CPU, torch.float32)
         some = slice(ZOOM, None, 10)
         errors.append((vae.decoder(mu[some]) - to_images(lap.frames[some])).square().flatten(1).sum(dim=1))
-        divergence.append(0.5 * (mu.square() + (2 * logsigma).exp() - 2 * logsigma - 1)[ZOOM:])
+        nats.append(divergences(mu, logsigma)[ZOOM:])
         after, _ = mdrnn.rnn(torch.cat([lap.actions, mu], dim=1)[:, None])
         latents.append(mu.numpy())
         states.append(torch.cat([torch.zeros(1, after.shape[-1]), after[:-1, 0]]).numpy())
-    used = int((torch.cat(divergence).mean(dim=0) > NATS).sum())
+    used = int((torch.cat(nats).mean(dim=0) > NATS).sum())
     return torch.cat(errors).mean().item(), used, latents, states
 
 

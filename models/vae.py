@@ -107,5 +107,9 @@ def vae_loss(reconstruction: Tensor, frames: Tensor, mu: Tensor, logsigma: Tenso
     batch = frames.shape[0]
     squared_error = F.mse_loss(reconstruction.float(), frames.float(), reduction="sum") / batch
     mu, logsigma = mu.float(), logsigma.float()
-    divergence = 0.5 * (mu.square() + (2 * logsigma).exp() - 2 * logsigma - 1).sum() / batch
-    return squared_error, divergence
+    return squared_error, divergences(mu, logsigma).sum() / batch
+
+
+def divergences(mu: Tensor, logsigma: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence of N(mu, sigma) from N(0, 1), number by number (nats); any shape."""
+    return 0.5 * (mu.square() + (2 * logsigma).exp() - 2 * logsigma - 1)
