@@ -27,15 +27,15 @@ once() {
 round() {
     once "vae_$1" "$python" trainvae.py --logdir "$run" --dataset "$data" --epochs "$2" --kl-weight 0.01
     once "mdrnn_$1" "$python" trainmdrnn.py --logdir "$run" --dataset "$data" --epochs "$3"
-    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --sigma 0.08 --generations "$4"
+    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4"
 }
 
 once data_0 "$python" data/generation_script.py --rootdir "$data/round_0" --rollouts 300
-round 0 3 6 30
+round 0 3 6 20
 once data_1 "$python" data/generation_script.py --rootdir "$data/round_1" --rollouts 400 --seed 1 \
     --policy controller --logdir "$run"
 [ -e "$run/ctrl_round_0" ] || mv "$run/ctrl" "$run/ctrl_round_0"
-round 1 6 30 44
-# Small steps now: most candidates around a good mean drive worse than it.
-once fine "$python" traincontroller.py --logdir "$run" --sigma 0.05 --tracks 16 --generations 200
+round 1 6 30 30
+# Small steps now: near a good mean the search need not look far.
+once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --generations 80
 "$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"

@@ -1,4 +1,4 @@
-"""Train C, the controller, with CMA-ES in the environment (paper, section 2.3 and appendix A.4).
+"""Train C, the controller, by evolution in the environment (paper, section 2.3 and appendix A.4).
 
     python traincontroller.py --logdir exp_dir --display
 
@@ -16,12 +16,14 @@ import torch
 from tqdm import tqdm
 
 from models.controller import Architecture, Controller
+from models.vae import LATENT_SIZE
 from utils.checkpoints import (
     fingerprint,
     load_checkpoint,
     load_controller,
     save_checkpoint,
 )
+from utils.cma_evolution import CmaEvolution
 from utils.commandline import (
     UserError,
     add_device_argument,
@@ -36,11 +38,13 @@ from utils.commandline import (
     uninterrupted,
 )
 from utils.curves import draw_controller_curve
-from utils.evolution import Evolution
 from utils.logs import log_figures, open_writer
+from utils.mirrored_evolution import MirroredEvolution
 from utils.rollouts import Episode, Outcome, rollout_pool
 from utils.tracks import evolution_tracks, selection_tracks
 from utils.workers import WorkerPool, cores
+
+Evolution = MirroredEvolution | CmaEvolution
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -49,22 +53,39 @@ def parse_arguments() -> argparse.Namespace:
     option("--logdir", type=Path, required=True, help="run folder with V and M; C is written there")
     option("--inputs", choices=["zh", "z"], default="zh", help="what C sees: V's latent and M's state, or z alone")
     option("--hidden-units", type=natural_int, default=0, help="tanh units in a hidden layer of C; 0: C is linear")
-    option("--n-samples", type=positive_int, default=4, help="tracks that every candidate of a generation drives")
+    option(
+        "--search",
+        choices=["mirrored", "cma"],
+        default="mirrored",
+        help="mirrored pairs of candidates, or the paper's CMA-ES",
+    )
+    option("--pop-size", type=population_size, default=128, help="candidates in a generation")
+    option("--n-samples", type=positive_int, default=1, help="tracks that every candidate of a generation drives")
     option(
         "--tracks",
         type=positive_int,
-        help="tracks in a generation, dealt to the candidates in turn; without it, all drive the same --n-samples",
+        help="tracks in a generation, dealt to the candidates in turn; without it, every pair has its own, and with "
+        "--search cma all candidates drive the same --n-samples",
     )
-    option("--pop-size", type=population_size, default=32, help="candidates in a generation")
     option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
     option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
     option(
         "--sigma",
         type=positive_float,
-        default=0.1,
-        help="initial step size of CMA-ES; a resumed search takes a new one",
+        default=0.025,
+        help="step size: standard deviation of the candidates' weights; a resumed search takes a new one",
     )
-    option("--diagonal-generations", type=natural_int, help="then the covariance is full; without it, never")
+    option(
+        "--memory-scale",
+        type=positive_float,
+        default=4.0,
+        help="how much more the weights of M's state vary than those of V's latent",
+    )
+    option(
+        "--diagonal-generations",
+        type=natural_int,
+        help="with --search cma: the covariance is full after so many generations; without it, never",
+    )
     option("--weight-decay", type=natural_float, default=0.0, help="fitness lost for a mean squared weight of 1")
     option("--warm-start", type=Path, metavar="LOGDIR", help="start from the controller of another run, not from zeros")
     option(
@@ -83,9 +104,19 @@ def parse_arguments() -> argparse.Namespace:
     option("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(parser)
     args = parser.parse_args()
-    args.tracks = args.tracks or args.n_samples
-    if not args.n_samples <= args.tracks <= max(args.n_samples, args.pop_size * args.n_samples // 4):
-        parser.error("argument --tracks: at least --n-samples, and so few that four candidates drive each")
+    if args.search == "mirrored":
+        pair_tracks = args.pop_size // 2 * args.n_samples
+        args.tracks = args.tracks or pair_tracks
+        if args.pop_size % 2:
+            parser.error("argument --pop-size: pairs need an even number")
+        if pair_tracks % args.tracks or args.tracks < args.n_samples:
+            parser.error(f"argument --tracks: at least --n-samples, and a divisor of {pair_tracks}")
+        if args.diagonal_generations is not None:
+            parser.error("argument --diagonal-generations: only with --search cma")
+    else:
+        args.tracks = args.tracks or args.n_samples
+        if not args.n_samples <= args.tracks <= max(args.n_samples, args.pop_size * args.n_samples // 4):
+            parser.error("argument --tracks: at least --n-samples, and so few that four candidates drive each")
     if args.diagonal_generations == 1:
         parser.error("argument --diagonal-generations: cma knows 0 and numbers above 1")
     return args
@@ -96,7 +127,12 @@ def main() -> None:
     folder = args.logdir / "ctrl"
     architecture = Architecture(args.inputs == "zh", args.hidden_units)
     start = starting_point(args.warm_start, architecture)
-    evolution = Evolution(start, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
+    scales = search_scales(architecture, args.memory_scale)
+    evolution: Evolution = (
+        MirroredEvolution(start, scales, args.pop_size, args.sigma, args.seed)
+        if args.search == "mirrored"
+        else CmaEvolution(start, scales, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
+    )
     measure = f"{args.eval_episodes} tracks with {fingerprint(args.logdir, 'vae', 'mdrnn')}"  # of the best mean
     history: list[dict[str, float]] = []  # one row a generation
     best = -float("inf")
@@ -174,6 +210,19 @@ def starting_point(logdir: Path | None, architecture: Architecture) -> np.ndarra
     if controller.architecture != architecture:
         raise UserError(f"{logdir / 'ctrl' / 'best.tar'}: not a controller with these --inputs and --hidden-units")
     return controller.to_vector().numpy()
+
+
+def search_scales(architecture: Architecture, memory_scale: float) -> np.ndarray:
+    """How much each parameter varies (size,): 1, or `memory_scale` if it is a weight of M's state, whose numbers are
+    small and more telling than V's."""
+    controller = Controller(architecture)
+    for parameter in controller.parameters():
+        torch.nn.init.ones_(parameter)
+    if architecture.sees_memory:
+        first_layer = controller.hidden if architecture.hidden_units else controller.fc
+        with torch.no_grad():
+            first_layer.weight[:, LATENT_SIZE:] = memory_scale
+    return controller.to_vector().numpy().astype(np.float64)
 
 
 def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple[np.ndarray, np.ndarray]:

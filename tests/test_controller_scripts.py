@@ -67,7 +67,7 @@ def test_two_runs_equal_one(logdir, untrained_run, tmp_path):
     one, two = checkpoint(logdir), checkpoint(other)
     assert one["epoch"] == two["epoch"] == 4
     assert torch.equal(one["state_dict"]["fc.weight"], two["state_dict"]["fc.weight"])
-    assert torch.equal(one["evolution"]["fitness"], two["evolution"]["fitness"])
+    assert torch.equal(one["evolution"]["mean"], two["evolution"]["mean"])
     assert one["reward"] == two["reward"] == max(row["return/mean"] for row in two["history"] if "return/mean" in row)
     assert [row["episodes"] for row in two["history"]] == [8, 16, 24, 32]
 
@@ -94,6 +94,8 @@ def test_a_controller_of_another_kind(logdir):
         "z",
         "--hidden-units",
         5,
+        "--search",
+        "cma",
         "--diagonal-generations",
         2,
         "--weight-decay",
@@ -115,10 +117,12 @@ def test_a_controller_of_another_kind(logdir):
     scored = run("test_controller.py", "--logdir", logdir, "--env", "fast", "--episodes", 2)
     assert scored.returncode == 0 and scored.stdout.splitlines()[-1].startswith("score "), scored.stderr
 
-    refused = run(
-        "traincontroller.py", "--logdir", logdir, *SHORT, "--pop-size", 8, "--inputs", "z", "--generations", 3
-    )
-    assert refused.returncode == 1 and "--noreload" in refused.stderr
+    resumed = run("traincontroller.py", "--logdir", logdir, *SHORT, *options, "--generations", 3)
+    assert resumed.returncode == 0 and "continuing after generation 2" in resumed.stdout, resumed.stderr
+
+    for other in (["--inputs", "z", "--search", "cma"], ["--inputs", "z", "--hidden-units", 5]):
+        refused = run("traincontroller.py", "--logdir", logdir, *SHORT, "--pop-size", 8, *other, "--generations", 4)
+        assert refused.returncode == 1 and "--noreload" in refused.stderr
 
 
 def test_a_warm_start_begins_with_the_other_run(logdir, untrained_run, tmp_path):
@@ -186,10 +190,10 @@ def test_a_killed_worker_costs_nothing(logdir):
     console = process.communicate(timeout=120)[0]
     assert process.returncode == 0, console
     assert "SIGKILL" in console and "a new worker takes its place" in console
-    disturbed = checkpoint(logdir)["evolution"]["fitness"]
+    disturbed = checkpoint(logdir)["evolution"]["mean"]
     undisturbed = run("traincontroller.py", *arguments, "--generations", 5, "--noreload")
     assert undisturbed.returncode == 0, undisturbed.stderr
-    assert torch.equal(disturbed, checkpoint(logdir)["evolution"]["fitness"])
+    assert torch.equal(disturbed, checkpoint(logdir)["evolution"]["mean"])
 
 
 def test_the_target_is_judged_on_the_selection_tracks(logdir):
@@ -239,6 +243,9 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(logdir, tmp_
         ("traincontroller.py", ["--pop-size", "1"], 2, "--pop-size"),
         ("traincontroller.py", ["--n-samples", "-3"], 2, "--n-samples"),
         ("traincontroller.py", ["--sigma", "-1"], 2, "--sigma"),
+        ("traincontroller.py", ["--pop-size", "5"], 2, "even"),
+        ("traincontroller.py", ["--pop-size", "8", "--tracks", "3"], 2, "divisor of 4"),
+        ("traincontroller.py", ["--diagonal-generations", "3"], 2, "only with --search cma"),
         ("test_controller.py", ["--episodes", "0"], 2, "--episodes"),
         ("test_controller.py", ["--record", "film.avi"], 2, ".gif"),
         ("test_controller.py", [], 1, "ctrl/best.tar: no such file; train C first: python traincontroller.py"),

@@ -10,8 +10,9 @@ from torch import Tensor
 from utils.commandline import uninterrupted
 
 
-class Evolution:
-    """Searches for the vector of the highest fitness around `start` (size,).
+class CmaEvolution:
+    """Searches for the vector of the highest fitness around `start` (size,), at first with the standard deviations
+    sigma * `scales` (size,).
 
     The covariance is diagonal, in the first `diagonal_generations` or, with None, always: among 867 numbers a full one
     takes more episodes to learn than it saves.
@@ -28,12 +29,14 @@ class Evolution:
     def __init__(
         self,
         start: np.ndarray,
+        scales: np.ndarray,
         population: int,
         sigma: float,
         seed: int,
         diagonal_generations: int | None = None,
     ):
         self._wanted = (population, sigma)
+        self._scales = scales
         self._seed = seed
         self._options = {
             "CMA_diagonal": True if diagonal_generations is None else diagonal_generations,
@@ -48,7 +51,7 @@ class Evolution:
         self._start = np.asarray(start, dtype=np.float64)
         self._fitness: list[np.ndarray] = []  # of every generation
         self._settings: list[tuple[int, float]] = []  # population and sigma of every generation
-        self._use(self._start, population, sigma, np.ones(len(start)))
+        self._use(self._start, population, sigma, self._scales)
         self._setting = (population, sigma)
 
     def _change(self, population: int, sigma: float) -> None:
@@ -109,8 +112,8 @@ class Evolution:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Replay a saved search in place of this one and go on with this one's population and sigma.
 
-        Raises ValueError if it does not arrive where the saved one stood: another seed or another schedule of the
-        covariance, or a release of cma that computes differently.
+        Raises ValueError if it does not arrive where the saved one stood: other scales, another seed or another
+        schedule of the covariance, or a release of cma that computes differently.
         """
         if len(state["start"]) != len(self._start):
             raise ValueError("the saved evolution is of another kind of controller")

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from utils.evolution import Evolution
+from utils.cma_evolution import CmaEvolution
 
 SMALL, OTHER = np.linspace(-0.1, 0.1, 50), np.zeros(20)  # starts
+SCALES = np.ones(50)
 
 
 def fitness(candidates: np.ndarray) -> np.ndarray:
     return -np.square(candidates - 0.3).sum(axis=1)
 
 
-def evolve(evolution: Evolution, generations: int) -> Evolution:
+def evolve(evolution: CmaEvolution, generations: int) -> CmaEvolution:
     for _ in range(generations):
         evolution.tell(fitness(evolution.ask()))
     return evolution
@@ -20,9 +21,9 @@ def evolve(evolution: Evolution, generations: int) -> Evolution:
 
 @pytest.mark.parametrize("population", [4, 33])
 def test_resuming_equals_not_stopping(population):
-    straight = evolve(Evolution(SMALL, population, 0.1, seed=3), 40)
-    stopped = evolve(Evolution(SMALL, population, 0.1, seed=3), 17)
-    resumed = Evolution(SMALL, population, 0.1, seed=3)
+    straight = evolve(CmaEvolution(SMALL, SCALES, population, 0.1, seed=3), 40)
+    stopped = evolve(CmaEvolution(SMALL, SCALES, population, 0.1, seed=3), 17)
+    resumed = CmaEvolution(SMALL, SCALES, population, 0.1, seed=3)
     resumed.load_state_dict(stopped.state_dict())
     assert resumed.generation == 17
     evolve(resumed, 23)
@@ -31,8 +32,14 @@ def test_resuming_equals_not_stopping(population):
     np.testing.assert_array_equal(resumed.ask(), straight.ask())
 
 
+def test_scales_are_the_candidates_deviations():
+    scales = np.repeat([1.0, 4.0], 25)
+    candidates = CmaEvolution(SMALL, scales, 400, 0.1, seed=0).ask()
+    np.testing.assert_allclose((candidates - SMALL).std(axis=0), 0.1 * scales, rtol=0.2)
+
+
 def test_it_climbs():
-    evolution = Evolution(SMALL, 16, 0.1, seed=0)
+    evolution = CmaEvolution(SMALL, SCALES, 16, 0.1, seed=0)
     before = fitness(evolution.mean[None])[0]
     evolve(evolution, 150)
     assert fitness(evolution.mean[None])[0] > 0.05 * before
@@ -40,9 +47,9 @@ def test_it_climbs():
 
 @pytest.mark.parametrize("diagonal", [0, 10, None])
 def test_any_schedule_of_the_covariance_resumes(diagonal):
-    straight = evolve(Evolution(SMALL, 8, 0.1, 0, diagonal), 25)
-    resumed = Evolution(np.zeros(50), 8, 0.1, 0, diagonal)  # the start is the saved one's
-    resumed.load_state_dict(evolve(Evolution(SMALL, 8, 0.1, 0, diagonal), 12).state_dict())
+    straight = evolve(CmaEvolution(SMALL, SCALES, 8, 0.1, 0, diagonal), 25)
+    resumed = CmaEvolution(np.zeros(50), SCALES, 8, 0.1, 0, diagonal)  # the start is the saved one's
+    resumed.load_state_dict(evolve(CmaEvolution(SMALL, SCALES, 8, 0.1, 0, diagonal), 12).state_dict())
     evolve(resumed, 13)
     np.testing.assert_allclose(resumed.mean, straight.mean, rtol=1e-6)
     assert fitness(straight.mean[None]) > fitness(SMALL[None])
@@ -50,8 +57,8 @@ def test_any_schedule_of_the_covariance_resumes(diagonal):
 
 @pytest.mark.parametrize("population, sigma", [(32, 0.1), (8, 0.01), (32, 0.3)])
 def test_it_goes_on_with_other_settings(population, sigma):
-    before = evolve(Evolution(SMALL, 8, 0.1, seed=0), 60)
-    changed = Evolution(SMALL, population, sigma, seed=0)
+    before = evolve(CmaEvolution(SMALL, SCALES, 8, 0.1, seed=0), 60)
+    changed = CmaEvolution(SMALL, SCALES, population, sigma, seed=0)
     changed.load_state_dict(before.state_dict())
     assert changed.generation == 60
     np.testing.assert_array_equal(changed.mean, before.mean)
@@ -60,26 +67,26 @@ def test_it_goes_on_with_other_settings(population, sigma):
     assert 0.5 < changed.ask().std(axis=0).mean() / changed.sigma < 2
 
     evolve(changed, 20)
-    resumed = Evolution(SMALL, population, sigma, seed=0)
+    resumed = CmaEvolution(SMALL, SCALES, population, sigma, seed=0)
     resumed.load_state_dict(changed.state_dict())
     assert resumed.generation == 80 and resumed.sigma == changed.sigma != sigma
     np.testing.assert_array_equal(resumed.ask(), changed.ask())
 
 
 def test_a_larger_population_finds_more():
-    small, large = (evolve(Evolution(SMALL, population, 0.1, seed=0), 60) for population in (8, 32))
+    small, large = (evolve(CmaEvolution(SMALL, SCALES, population, 0.1, seed=0), 60) for population in (8, 32))
     assert fitness(large.mean[None]) > fitness(small.mean[None])
 
 
-@pytest.mark.parametrize("other", [{"diagonal_generations": 0}, {"seed": 1}])
+@pytest.mark.parametrize("other", [{"diagonal_generations": 0}, {"seed": 1}, {"scales": 2 * SCALES}])
 def test_other_settings_are_refused(other):
-    settings = {"population": 8, "sigma": 0.1, "seed": 0}
-    state = evolve(Evolution(SMALL, **settings), 5).state_dict()
+    settings = {"scales": SCALES, "population": 8, "sigma": 0.1, "seed": 0}
+    state = evolve(CmaEvolution(SMALL, **settings), 5).state_dict()
     with pytest.raises(ValueError, match="."):
-        Evolution(SMALL, **{**settings, **other}).load_state_dict(state)
+        CmaEvolution(SMALL, **{**settings, **other}).load_state_dict(state)
 
 
 def test_another_size_is_refused():
-    state = evolve(Evolution(SMALL, 8, 0.1, seed=0), 5).state_dict()
+    state = evolve(CmaEvolution(SMALL, SCALES, 8, 0.1, seed=0), 5).state_dict()
     with pytest.raises(ValueError, match="another kind"):
-        Evolution(OTHER, 8, 0.1, seed=0).load_state_dict(state)
+        CmaEvolution(OTHER, SCALES[:20], 8, 0.1, seed=0).load_state_dict(state)
