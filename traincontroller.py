@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
         "--sigma",
         type=positive_float,
         default=0.025,
-        help="step size: standard deviation of the candidates' weights; a resumed search takes a new one",
+        help="deviation of the candidates' weights (with cma the initial one); a resumed search takes a new one",
     )
     option(
         "--memory-scale",

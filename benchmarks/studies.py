@@ -21,7 +21,8 @@ from utils.checkpoints import load_checkpoint, write_atomically
 from utils.commandline import UserError, positive_int, run_script, script_parser
 
 ROOT = Path(__file__).parent.parent
-POPULATION, SAMPLES = 32, 4  # traincontroller's defaults
+POPULATION, SAMPLES = 128, 1  # traincontroller's defaults
+CMA = {"search": "cma", "pop-size": 32, "n-samples": 4}  # the same episodes a generation, on common tracks
 
 
 class Setting(NamedTuple):
@@ -35,16 +36,19 @@ STUDIES: dict[str, dict[str, Setting]] = {
     "levers": {
         "default": Setting(),
         "population 64, 2 tracks": Setting({"pop-size": 64, "n-samples": 2}),
-        "population 128, 1 track": Setting({"pop-size": 128, "n-samples": 1}),
-        "population 16, 8 tracks": Setting({"pop-size": 16, "n-samples": 8}),
-        "16 tracks, 4 a candidate": Setting({"tracks": 16}),
-        "32 tracks, 4 a candidate": Setting({"tracks": 32}),
-        "full covariance": Setting({"diagonal-generations": 0}),
-        "diagonal, full from generation 10": Setting({"diagonal-generations": 10}),
+        "population 256": Setting({"pop-size": 256}),
+        "all on the same 4 tracks": Setting({"pop-size": 32, "n-samples": 4, "tracks": 4}),
+        "sigma 0.0125": Setting({"sigma": 0.0125}),
         "sigma 0.05": Setting({"sigma": 0.05}),
-        "sigma 0.2": Setting({"sigma": 0.2}),
+        "weights of h vary as those of z": Setting({"memory-scale": 1, "sigma": 0.045}),
         "weight decay 100": Setting({"weight-decay": 100}),
         "no early end": Setting({"patience": 0}),
+        "CMA-ES": Setting(CMA),
+        "CMA-ES, population 128, 1 track": Setting({"search": "cma"}),
+        "CMA-ES, 4 of 16 tracks": Setting(CMA | {"tracks": 16}),
+        "CMA-ES, full covariance": Setting(CMA | {"diagonal-generations": 0}),
+        "CMA-ES, diagonal, full from generation 10": Setting(CMA | {"diagonal-generations": 10}),
+        "CMA-ES, weights of h vary as those of z": Setting(CMA | {"memory-scale": 1, "sigma": 0.08}),
     },
     "ablations": {
         "z and h": Setting(),

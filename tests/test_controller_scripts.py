@@ -123,6 +123,7 @@ def test_a_controller_of_another_kind(logdir):
     for other in (["--inputs", "z", "--search", "cma"], ["--inputs", "z", "--hidden-units", 5]):
         refused = run("traincontroller.py", "--logdir", logdir, *SHORT, "--pop-size", 8, *other, "--generations", 4)
         assert refused.returncode == 1 and "--noreload" in refused.stderr
+    assert "another --search" in refused.stderr
 
 
 def test_a_warm_start_begins_with_the_other_run(logdir, untrained_run, tmp_path):

@@ -112,9 +112,11 @@ class CmaEvolution:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Replay a saved search in place of this one and go on with this one's population and sigma.
 
-        Raises ValueError if it does not arrive where the saved one stood: other scales, another seed or another
-        schedule of the covariance, or a release of cma that computes differently.
+        Raises ValueError if it was another search or does not arrive where the saved one stood: other scales, another
+        seed or another schedule of the covariance, or a release of cma that computes differently.
         """
+        if "fitness" not in state:
+            raise ValueError("the saved evolution was another --search")
         if len(state["start"]) != len(self._start):
             raise ValueError("the saved evolution is of another kind of controller")
         settings = [(int(population), sigma) for population, sigma in state["settings"].tolist()]

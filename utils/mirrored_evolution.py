@@ -61,8 +61,10 @@ class MirroredEvolution:
         return {"mean": torch.from_numpy(self._mean.copy()), "generation": self.generation, "seed": self._seed}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
-        """Go on where a saved search stood. Raises KeyError or ValueError if it was of another kind or seed."""
+        """Go on where a saved search stood. Raises ValueError if it was of another kind or seed."""
+        if "generation" not in state:
+            raise ValueError("the saved evolution was another --search")
         if state["seed"] != self._seed or len(state["mean"]) != len(self._mean):
-            raise ValueError("the saved search has another seed or searched for another kind of controller")
+            raise ValueError("the saved evolution has another seed or is of another kind of controller")
         self.generation = int(state["generation"])
         self._mean = state["mean"].numpy().astype(np.float64)
