@@ -27,7 +27,7 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	@echo "driver   $(RUN)/driver.gif"
 	@$(BIN)/python -c "import json; s = json.load(open('$(RUN)/score.json')); print(f\"score    {s['mean']:.1f} +- {s['std']:.1f} over {s['episodes']} unseen tracks\")"
 
-reproduce: .venv/installed  ## train a driver from nothing, in rounds (hours)
+reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (under two hours on 2 cores)
 	PYTHON=$(CURDIR)/$(BIN)/python ./reproduce.sh reproduce
 
 test: .venv/installed  ## run all tests, in two processes
