@@ -19,7 +19,8 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	$(BIN)/python data/generation_script.py --rollouts 160 --rootdir datasets/$(RUN) --threads 8
 	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 2
 	$(BIN)/python trainmdrnn.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 8
-	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 20
+	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 20 \
+		--search cma --pop-size 32 --n-samples 4 --sigma 0.1 --memory-scale 1
 	$(BIN)/python test_controller.py --logdir $(RUN) --episodes 20 --json $(RUN)/score.json --record $(RUN)/driver.gif
 	@echo
 	@echo "curves   $(RUN)/vae/curve.png $(RUN)/mdrnn/curve.png $(RUN)/ctrl/curve.png"
