@@ -15,6 +15,7 @@ help:  ## list the targets
 
 setup: .venv/installed  ## make .venv with all that the project needs
 
+# CMA-ES, because with this little V and M the mirrored pairs were slower (docs/RESULTS.md).
 quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a score and a GIF
 	$(BIN)/python data/generation_script.py --rollouts 160 --rootdir datasets/$(RUN) --threads 8
 	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 2
