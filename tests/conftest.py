@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -127,3 +128,15 @@ def untrained_run(tmp_path_factory) -> Path:
     save_checkpoint(folder / "vae" / "best.tar", {"state_dict": VAE().state_dict()})
     save_checkpoint(folder / "mdrnn" / "best.tar", {"state_dict": MDRNN().state_dict()})
     return folder
+
+
+def fitness(candidates: np.ndarray) -> np.ndarray:
+    """What the searches are tried on: the nearer to 0.3 everywhere, the better."""
+    return -np.square(candidates - 0.3).sum(axis=1)
+
+
+def evolve(evolution, generations: int):
+    """The search after so many generations more."""
+    for _ in range(generations):
+        evolution.tell(fitness(evolution.ask()))
+    return evolution

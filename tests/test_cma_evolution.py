@@ -2,21 +2,12 @@
 
 import numpy as np
 import pytest
+from conftest import evolve, fitness
 
 from utils.cma_evolution import CmaEvolution
 
 SMALL, OTHER = np.linspace(-0.1, 0.1, 50), np.zeros(20)  # starts
 SCALES = np.ones(50)
-
-
-def fitness(candidates: np.ndarray) -> np.ndarray:
-    return -np.square(candidates - 0.3).sum(axis=1)
-
-
-def evolve(evolution: CmaEvolution, generations: int) -> CmaEvolution:
-    for _ in range(generations):
-        evolution.tell(fitness(evolution.ask()))
-    return evolution
 
 
 @pytest.mark.parametrize("population", [4, 33])

@@ -2,20 +2,11 @@
 
 import numpy as np
 import pytest
+from conftest import evolve, fitness
 
 from utils.mirrored_evolution import MirroredEvolution
 
 START, SCALES = np.linspace(-0.1, 0.1, 50), np.repeat([0.5, 2.0], 25)
-
-
-def fitness(candidates: np.ndarray) -> np.ndarray:
-    return -np.square(candidates - 0.3).sum(axis=1)
-
-
-def evolve(evolution: MirroredEvolution, generations: int) -> MirroredEvolution:
-    for _ in range(generations):
-        evolution.tell(fitness(evolution.ask()))
-    return evolution
 
 
 def new(population: int = 32, sigma: float = 0.02, seed: int = 3, scales: np.ndarray = SCALES) -> MirroredEvolution:
