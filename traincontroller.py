@@ -185,6 +185,7 @@ def main() -> None:
                     f"scoring the mean of generation {generation}" if args.display else None,
                 )
                 row["return/mean"] = returns.mean()
+                row["return/mean_spread"] = returns.std()  # over the tracks
                 row["length/evaluation"] = lengths.mean()
                 error = returns.std() / len(returns) ** 0.5
                 summary += f", mean of the distribution {returns.mean():.1f} +- {error:.1f} (standard error)"

@@ -3,18 +3,19 @@
     python -m benchmarks.studies levers --logdir exp_dir       # what makes evolution cheap?
     python -m benchmarks.studies ablations --logdir exp_dir    # what does C need to see?
 
-Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. Levers are
-compared by the distribution mean on selection tracks, ablations by test_controller.py's score; neither set is ever
-driven in evolution. Each run is kept in docs/results/<study>/, and one that lies there is not repeated, so that this
-may be stopped at any time.
+Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. What is
+compared is the distribution's mean after half of the budget and after the whole, on tracks that are never driven in
+evolution. Each run is kept in docs/results/studies/, and one that lies there is not repeated, so that this may be
+stopped at any time.
 """
 
 import json
 import shutil
-import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from utils.checkpoints import load_checkpoint, write_atomically
@@ -35,23 +36,22 @@ class Setting(NamedTuple):
 STUDIES: dict[str, dict[str, Setting]] = {
     "levers": {
         "default": Setting(),
+        "CMA-ES": Setting(CMA),
+        "weights of h vary as those of z": Setting({"memory-scale": 1, "sigma": 0.045}),
+        "CMA-ES, weights of h vary as those of z": Setting(CMA | {"memory-scale": 1, "sigma": 0.08}),
+        "sigma 0.0125": Setting({"sigma": 0.0125}),
+        "sigma 0.05": Setting({"sigma": 0.05}),
         "population 64, 2 tracks": Setting({"pop-size": 64, "n-samples": 2}),
         "population 256": Setting({"pop-size": 256}),
         "all on the same 4 tracks": Setting({"pop-size": 32, "n-samples": 4, "tracks": 4}),
-        "sigma 0.0125": Setting({"sigma": 0.0125}),
-        "sigma 0.05": Setting({"sigma": 0.05}),
-        "weights of h vary as those of z": Setting({"memory-scale": 1, "sigma": 0.045}),
-        "weight decay 100": Setting({"weight-decay": 100}),
         "no early end": Setting({"patience": 0}),
-        "CMA-ES": Setting(CMA),
-        "CMA-ES, population 128, 1 track": Setting({"search": "cma"}),
-        "CMA-ES, 4 of 16 tracks": Setting(CMA | {"tracks": 16}),
+        "weight decay 100": Setting({"weight-decay": 100}),
         "CMA-ES, full covariance": Setting(CMA | {"diagonal-generations": 0}),
         "CMA-ES, diagonal, full from generation 10": Setting(CMA | {"diagonal-generations": 10}),
-        "CMA-ES, weights of h vary as those of z": Setting(CMA | {"memory-scale": 1, "sigma": 0.08}),
+        "CMA-ES, population 128, 1 track": Setting({"search": "cma"}),
     },
     "ablations": {
-        "z and h": Setting(),
+        "default": Setting(),  # C sees z and h
         "z": Setting({"inputs": "z"}),
         "z, 40 hidden units": Setting({"inputs": "z", "hidden-units": 40}),
         "untrained M": Setting(untrained=("mdrnn",)),
@@ -68,7 +68,7 @@ def main() -> None:
         "--dataset", type=Path, default=Path("datasets/carracing"), help="rollouts, for untrained models"
     )
     parser.add_argument("--episodes", type=positive_int, default=2560, help="budget of a run")
-    parser.add_argument("--tracks", type=positive_int, default=100, help="tracks of a run's score")
+    parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a mean is scored on")
     parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="where the runs are kept")
     parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
@@ -77,27 +77,22 @@ def main() -> None:
     if unknown := set(args.only or []) - settings.keys():
         parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
 
-    out = args.out / args.study
+    out = args.out / "studies"
     for seed in range(args.seeds):
         for name in args.only or settings:
             path = out / f"{name.replace(',', '').replace(' ', '_')}_{seed}.json"
             if not path.exists():
                 print(f"== {name}, seed {seed} ==")
-                folder = args.logdir / args.study / path.stem
+                folder = args.logdir / "studies" / path.stem
                 run = {"setting": name, "options": settings[name].options, "seed": seed}
                 run |= {"history": evolve(folder, settings[name], seed, args)}
-                run |= (
-                    {"mean": run["history"][-1]["return/mean"]}
-                    if args.study == "levers"
-                    else score(folder, args.tracks)
-                )
                 write_atomically(path, lambda file, run=run: file.write(json.dumps(run, indent=1).encode() + b"\n"))
                 shutil.rmtree(folder)
-    report(out)
+    report(out, settings)
 
 
 def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
-    """Train a run's C, going on if it was stopped; returns its history, whose last row scores the mean."""
+    """Train a run's C, going on if it was stopped; returns its history, whose last row has the mean's score."""
     for stage, script in (("vae", "trainvae.py"), ("mdrnn", "trainmdrnn.py")):
         if stage in setting.untrained:
             execute(script, "--logdir", folder, "--dataset", args.dataset, "--epochs", 0, "--seed", seed)
@@ -106,16 +101,11 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
             shutil.copyfile(args.logdir / stage / "best.tar", folder / stage / "best.tar")
     options = {"pop-size": POPULATION, "n-samples": SAMPLES} | setting.options
     generations = args.episodes // (options["pop-size"] * options["n-samples"])
-    options |= {"seed": seed, "generations": generations, "eval-every": generations, "eval-episodes": args.tracks}
+    options |= {"seed": seed, "generations": generations}
+    options |= {"eval-every": max(1, generations // 2), "eval-episodes": args.tracks}
     words = [word for name, value in options.items() for word in [f"--{name}", value]]
     execute("traincontroller.py", "--logdir", folder, *words)
     return load_checkpoint(folder / "ctrl" / "checkpoint.tar", "remove it")["history"]
-
-
-def score(folder: Path, tracks: int) -> dict[str, Any]:
-    """A run's score as test_controller.py writes it, "mean" and "returns" among others."""
-    execute("test_controller.py", "--logdir", folder, "--episodes", tracks, "--json", folder / "score.json")
-    return json.loads((folder / "score.json").read_text())
 
 
 def execute(script: str, *arguments: object) -> None:
@@ -124,22 +114,28 @@ def execute(script: str, *arguments: object) -> None:
         raise UserError(f"{script} failed, see above")
 
 
-def report(folder: Path) -> None:
-    """Print the table of all runs in a folder, best setting first."""
-    runs: dict[str, list[dict[str, Any]]] = {}
+def report(folder: Path, settings: Iterable[str]) -> None:
+    """Print the table of the runs kept in a folder, best setting first."""
+    groups: dict[str, list[list[dict[str, float]]]] = {}  # scored generations of every run
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())
-        runs.setdefault(run["setting"], []).append(run)
-    print("\n| setting | runs | episodes | mean | standard error over runs | each run | seconds |")
-    print("|---|---|---|---|---|---|---|")
-    for name, group in sorted(runs.items(), key=lambda item: -statistics.mean(run["mean"] for run in item[1])):
-        means = [run["mean"] for run in group]
-        error = f"{statistics.stdev(means) / len(means) ** 0.5:.0f}" if len(means) > 1 else "-"
-        episodes = group[0]["history"][-1]["episodes"]
-        seconds = statistics.mean(run["history"][-1]["seconds"] for run in group)
-        cells = [name, len(group), f"{episodes:.0f}", f"{statistics.mean(means):.0f}", error]
-        cells += [" ".join(f"{mean:.0f}" for mean in means), f"{seconds:.0f}"]
+        if run["setting"] in settings:
+            scored = [row for row in run["history"] if "return/mean" in row]
+            groups.setdefault(run["setting"], []).append(scored)
+    print("\n| setting | runs | episodes | mean at half | mean | each run | over tracks | minutes |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, runs in sorted(groups.items(), key=lambda item: -mean([run[-1]["return/mean"] for run in item[1]])):
+        half, whole = ([run[i]["return/mean"] for run in runs] for i in (0, -1))
+        cells = [name, len(runs), f"{runs[0][-1]['episodes']:.0f}", with_error(half), with_error(whole)]
+        cells += [" ".join(f"{value:.0f}" for value in whole)]
+        cells += [f"± {mean([run[-1]['return/mean_spread'] for run in runs]):.0f}"]
+        cells += [f"{mean([run[-1]['seconds'] for run in runs]) / 60:.1f}"]
         print(f"| {' | '.join(map(str, cells))} |")
+
+
+def with_error(values: list[float]) -> str:
+    """Mean and standard error of several runs."""
+    return f"{mean(values):.0f} ± {stdev(values) / len(values) ** 0.5:.0f}" if len(values) > 1 else f"{values[0]:.0f}"
 
 
 if __name__ == "__main__":
