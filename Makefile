@@ -18,9 +18,9 @@ setup: .venv/installed  ## make .venv with all that the project needs
 # CMA-ES, because with this little V and M the mirrored pairs were slower (docs/RESULTS.md).
 quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a score and a GIF
 	$(BIN)/python data/generation_script.py --rollouts 160 --rootdir datasets/$(RUN) --threads 8
-	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 2
+	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 1
 	$(BIN)/python trainmdrnn.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 8
-	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 20 \
+	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 20 --eval-every 20 \
 		--search cma --pop-size 32 --n-samples 4 --sigma 0.1 --memory-scale 1
 	$(BIN)/python test_controller.py --logdir $(RUN) --episodes 20 --json $(RUN)/score.json --record $(RUN)/driver.gif
 	@echo

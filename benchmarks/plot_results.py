@@ -85,10 +85,11 @@ def draw_scores(score: dict, path: Path) -> None:
     """score: as test_controller.py --json writes it."""
     returns = np.array(score["returns"])
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    axes.hist(returns, bins=np.arange(np.floor(returns.min() / 10) * 10, 960, 10))
+    axes.hist(returns, bins=np.arange(np.floor(returns.min() / 10) * 10, 960, 10), log=True)
     axes.axvline(returns.mean(), color="black", label=f"mean {returns.mean():.1f}")
     axes.axvline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's mean, 906")
-    axes.set(xlabel="return", ylabel="tracks", title=f"{len(returns)} unseen tracks, Gymnasium's renderer")
+    axes.set(xlabel="return", ylabel="tracks", title=f"{len(returns):,} unseen tracks, Gymnasium's renderer")
+    axes.set_ylim(bottom=0.7)  # so that a bar of one track is seen
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -31,7 +31,7 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
         label="distribution mean on the selection tracks",
     )
     axes.set(xlabel="episodes", ylabel="return", title="C: evolution in the environment")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
     plt.close(figure)
