@@ -15,7 +15,7 @@ help:  ## list the targets
 
 setup: .venv/installed  ## make .venv with all that the project needs
 
-# CMA-ES, because with this little V and M the mirrored pairs were slower (docs/RESULTS.md).
+# CMA-ES, because with a V and M of so little training the mirrored pairs were slower (docs/RESULTS.md).
 quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a score and a GIF
 	$(BIN)/python data/generation_script.py --rollouts 160 --rootdir datasets/$(RUN) --threads 8
 	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 1
@@ -29,7 +29,7 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	@echo "driver   $(RUN)/driver.gif"
 	@$(BIN)/python -c "import json; s = json.load(open('$(RUN)/score.json')); print(f\"score    {s['mean']:.1f} +- {s['std']:.1f} over {s['episodes']} unseen tracks\")"
 
-reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (under two hours on 2 cores)
+reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (80 minutes on 2 cores)
 	PYTHON=$(CURDIR)/$(BIN)/python ./reproduce.sh reproduce
 
 test: .venv/installed  ## run all tests, in two processes

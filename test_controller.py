@@ -26,6 +26,7 @@ from utils.commandline import (
 )
 from utils.precision import fast_dtype
 from utils.rollouts import Episode, Outcome, rollout_pool
+from utils.tracks import TEST_TRACKS
 from utils.video import VIDEO_FORMATS, watch_episode, write_video
 from utils.workers import cores
 
@@ -37,20 +38,32 @@ def parse_arguments() -> argparse.Namespace:
     option("--episodes", type=positive_int, default=100, help="how many tracks")
     option("--seed", type=natural_int, default=0, help="seed of the first track; track i has seed + i")
     option("--env", choices=["fast", "gymnasium"], default="gymnasium", help="drawing of the environment")
-    option("--json", type=Path, metavar="FILE", help="write the score and every return to this file")
+    option("--json", type=output_file, metavar="FILE", help="write the score and every return to this file")
     option("--record", type=video_file, metavar="FILE", help="write the first track as a film (.gif or .mp4)")
     option("--render", action="store_true", help="show the first track in a window")
     option("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
     option("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.seed + args.episodes > len(TEST_TRACKS):
+        parser.error(f"argument --seed: only tracks 0 to {TEST_TRACKS[-1]} are for tests, see utils/tracks.py")
+    return args
+
+
+def output_file(text: str) -> Path:
+    """argparse type: a file that may be written, before an hour is spent on what goes into it."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder")
+    return path
 
 
 def video_file(text: str) -> Path:
     """argparse type: a file name that ends in .gif or .mp4."""
-    if Path(text).suffix not in VIDEO_FORMATS:
+    path = output_file(text)
+    if path.suffix not in VIDEO_FORMATS:
         raise argparse.ArgumentTypeError(f"{text!r} ends in neither {' nor '.join(VIDEO_FORMATS)}")
-    return Path(text)
+    return path
 
 
 def main() -> None:
@@ -66,6 +79,10 @@ def main() -> None:
     if args.render:
         *_, (_, total_return) = watch_episode(driver, controller, args.env, args.seed, "human")
         print(f"shown: track {args.seed}, return {total_return:.1f}")
+    if args.record:
+        frames, totals = zip(*watch_episode(driver, controller, args.env, args.seed, "rgb_array"), strict=True)
+        write_video(args.record, list(frames))
+        print(f"recorded: track {args.seed}, return {totals[-1]:.1f}: {args.record}")
 
     outcomes: list[Outcome | None] = [None] * args.episodes
     jobs = [Episode(controller, args.seed + i) for i in range(args.episodes)]
@@ -76,10 +93,6 @@ def main() -> None:
             outcomes[number] = outcome
     returns = np.array([outcome.total_return for outcome in outcomes])
 
-    if args.record:
-        frames, totals = zip(*watch_episode(driver, controller, args.env, args.seed, "rgb_array"), strict=True)
-        write_video(args.record, list(frames))
-        print(f"recorded: track {args.seed}, return {totals[-1]:.1f}: {args.record}")
     if args.json:
         score = {
             "env": args.env,

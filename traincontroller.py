@@ -126,7 +126,7 @@ def main() -> None:
     args = parse_arguments()
     folder = args.logdir / "ctrl"
     architecture = Architecture(args.inputs == "zh", args.hidden_units)
-    start = starting_point(args.warm_start, architecture)
+    start = starting_point(args.warm_start, architecture, args.seed)
     scales = search_scales(architecture, args.memory_scale)
     evolution: Evolution = (
         MirroredEvolution(start, scales, args.pop_size, args.sigma, args.seed)
@@ -138,8 +138,9 @@ def main() -> None:
     best = -float("inf")
     if not args.noreload and (folder / "checkpoint.tar").exists():
         history, best = resume(folder / "checkpoint.tar", evolution, measure)
-        so_far = "" if best == -float("inf") else f" (best mean so far {best:.1f})"
-        print(f"continuing after generation {evolution.generation} with step size {evolution.sigma:.3f}{so_far}")
+        print(f"continuing after generation {evolution.generation}, step size {evolution.sigma:.4g}; {standing(best)}")
+        if args.warm_start:
+            print("--warm-start does not count: the search has begun (--noreload starts over)")
 
     device = pick_device(args.device)
     episodes = args.pop_size * args.n_samples
@@ -147,7 +148,7 @@ def main() -> None:
         rollout_pool(args.logdir, architecture, args.env, device, args.max_workers, episodes, args.float32) as pool,
         open_writer(folder, done=evolution.generation) as writer,
     ):
-        while not (finished := reason_to_stop(args, evolution.generation, history)):
+        while not (finished := reason_to_stop(args, evolution.generation, best)):
             start = time.monotonic()
             generation = evolution.generation + 1
             candidates = evolution.ask()
@@ -199,14 +200,19 @@ def main() -> None:
                 tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
                 if "return/mean" in row:
                     draw_controller_curve(history, folder / "curve.png")
-    print(f"{finished}; best mean on the selection tracks: {best:.1f} ({folder / 'best.tar'})")
+    print(f"{finished}; {standing(best)} ({folder / 'best.tar'})")
 
 
-def starting_point(logdir: Path | None, architecture: Architecture) -> np.ndarray:
-    """Where the search begins: the controller of a run folder, zeros without one. Raises UserError if it is missing
-    or of another architecture."""
+def starting_point(logdir: Path | None, architecture: Architecture, seed: int) -> np.ndarray:
+    """Where the search begins: the controller of a run folder; without one, a controller that puts out zeros. Raises
+    UserError if it is missing or of another architecture."""
     if logdir is None:
-        return np.zeros(architecture.size)
+        # Its hidden units are random ones. Zeros would be a saddle: of a mirrored pair, both drive alike there.
+        torch.manual_seed(seed)
+        controller = Controller(architecture)
+        torch.nn.init.zeros_(controller.fc.weight)
+        torch.nn.init.zeros_(controller.fc.bias)
+        return controller.to_vector().numpy()
     controller = load_controller(logdir)
     if controller.architecture != architecture:
         raise UserError(f"{logdir / 'ctrl' / 'best.tar'}: not a controller with these --inputs and --hidden-units")
@@ -236,10 +242,16 @@ def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple
     return returns, lengths
 
 
-def reason_to_stop(args: argparse.Namespace, generation: int, history: list[dict[str, float]]) -> str | None:
+def standing(best: float) -> str:
+    """The best score in words."""
+    if best == -float("inf"):
+        return "the mean has no score yet with this V and M"
+    return f"best mean on the selection tracks: {best:.1f}"
+
+
+def reason_to_stop(args: argparse.Namespace, generation: int, best: float) -> str | None:
     """Why there is no further generation to do, or None."""
-    score = history[-1].get("return/mean", -float("inf")) if history else -float("inf")
-    if score >= args.target_return:
+    if best >= args.target_return:
         return f"target reached in generation {generation}"
     if args.generations is not None and generation >= args.generations:
         return f"{generation} generations done"
@@ -254,7 +266,7 @@ def save(
     best: float,
     measure: str,
 ) -> float:
-    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or none was scored yet; returns
+    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or there is none yet; returns
     the best score."""
     score = history[-1].get("return/mean")
     improved = score is not None and score > best
@@ -268,7 +280,7 @@ def save(
         "history": history,
     }
     # best.tar first: if the run dies between the two, the generation is done again and best.tar written again.
-    if improved or best == -float("inf"):
+    if improved or not any("return/mean" in row for row in history):
         save_checkpoint(folder / "best.tar", state)
     save_checkpoint(folder / "checkpoint.tar", state)
     return best

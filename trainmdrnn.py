@@ -45,8 +45,8 @@ from utils.training import EarlyStopping, TrainingRun, seed_epoch
 
 BATCH_SIZE = 64  # sequences a step
 LEARNING_RATE = 6e-3
-PLATEAU_PATIENCE = 5  # epochs without a better test loss until the learning rate is halved
-STOPPING_PATIENCE = 30  # and until training ends
+PLATEAU_PATIENCE = 5  # the learning rate is halved after more epochs than this without a better test loss
+STOPPING_PATIENCE = 30  # and training ends after this many
 GRADIENT_LIMIT = 1.0  # of its norm; a surprising step can make a huge one where a predicted width is small
 DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRIDE-th is shown
 
@@ -72,16 +72,16 @@ def main() -> None:
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN().to(device)
     optimizer = torch.optim.Adam(mdrnn.parameters(), lr=LEARNING_RATE, fused=True)
-    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE, threshold=0)
     stopping = EarlyStopping(STOPPING_PATIENCE)
     yardstick = f"{name_rollouts(test_files, args.dataset)} as seen by V {fingerprint(args.logdir, 'vae')}"
+    yardstick += ", with rewards" if args.include_reward else ""
     run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, scheduler, stopping, yardstick)
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.4f})")
     if run.epoch == args.epochs == 0:
         run.save(best=True)
-    if run.epoch >= args.epochs or run.stopping.stop:
-        print(f"training is complete: {run.folder / 'best.tar'} (--noreload starts over)")
+    if run.is_complete(args.epochs):
         return
 
     train_set = LatentDataset(train_files, lambda frames: encode(vae, frames, device, dtype))

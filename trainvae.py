@@ -34,8 +34,8 @@ from utils.precision import autocast, fast_dtype
 from utils.training import EarlyStopping, TrainingRun, seed_epoch
 
 LEARNING_RATE, BETAS = 3e-3, (0.9, 0.99)  # for 128 frames a step
-PLATEAU_PATIENCE = 5  # epochs without a better test loss until the learning rate is halved
-STOPPING_PATIENCE = 30  # and until training ends
+PLATEAU_PATIENCE = 5  # the learning rate is halved after more epochs than this without a better test loss
+STOPPING_PATIENCE = 30  # and training ends after this many
 PICTURES = 64  # in a grid of samples; a quarter of it in the pairs
 
 
@@ -55,7 +55,7 @@ def main() -> None:
         "--kl-weight",
         type=natural_float,
         default=1.0,
-        help="of the divergence in the loss; with less, more of the latent is used (docs/RESULTS.md)",
+        help="weight of the divergence in the loss; with less, more of the latent is used (docs/RESULTS.md)",
     )
     parser.add_argument("--seed", type=natural_int, default=0, help="decides weights, order and noise")
     parser.add_argument("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
@@ -70,7 +70,7 @@ def main() -> None:
     seed_epoch(args.seed, 0)
     vae = VAE().to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
-    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE, threshold=0)
     stopping = EarlyStopping(STOPPING_PATIENCE)
     term_weights = torch.tensor([1, args.kl_weight], device=device)  # of the terms of the loss
     yardstick = f"{name_rollouts(test_files, args.dataset)}, weight {args.kl_weight}"
@@ -80,8 +80,7 @@ def main() -> None:
 
     if run.epoch == args.epochs == 0:
         run.save(best=True)
-    if run.epoch >= args.epochs or run.stopping.stop:
-        print(f"training is complete: {run.folder / 'best.tar'} (--noreload starts over)")
+    if run.is_complete(args.epochs):
         return
 
     train_set = FrameDataset(train_files, FRAMES_PER_EPOCH)

@@ -27,6 +27,7 @@ from models.vae import VAE, to_images  # noqa: E402
 from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, write_atomically  # noqa: E402
 from utils.commandline import positive_int, run_script, script_parser  # noqa: E402
 
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 CPU = torch.device("cpu")
 WARM_UP, HORIZON = 60, 50  # steps: past the zooming start, and one second
 STRIDE = 100  # steps between two moments of a rollout
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--logdir", type=Path, required=True, help="run folder with V and M")
     parser.add_argument("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
     parser.add_argument("--rollouts", type=positive_int, default=40, help="held-out rollouts at most")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder for memory.json and memory.png")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for memory.json and memory.png")
     args = parser.parse_args()
     vae, mdrnn = load_vae(args.logdir).eval(), load_mdrnn(args.logdir).eval()
     _, files = split_rollouts(find_rollouts(args.dataset))
@@ -49,6 +50,7 @@ def main() -> None:
 
     checkpoint = load_checkpoint(args.logdir / "mdrnn" / "best.tar", "train M first")
     history = checkpoint.get("history", [])
+    rewards = errors.pop("reward_m").item(), errors.pop("reward_mean").item()
     result = {name: values.tolist() for name, values in errors.items()}
     result |= {"pixel_steps": PIXEL_STEPS, "windows": sum(len(part["nll"]) for part in windows), "history": history}
     write_atomically(args.out / "memory.json", lambda file: file.write(json.dumps(result, indent=1).encode() + b"\n"))
@@ -63,7 +65,6 @@ def main() -> None:
         cells = [f"{value:.3f}" for value in latent] + [f"{value:.1f}" for value in pixels]
         print(f"| {step} | {' | '.join(cells)} |")
     if checkpoint.get("include_reward"):
-        rewards = errors["reward_m"].item(), errors["reward_mean"].item()
         print("\nreward of the step, mean squared error: M {:.3f}, the rollout's mean reward {:.3f}".format(*rewards))
 
 

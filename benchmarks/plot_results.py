@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
 PAPER_SCORE = 906
+LOST = 850  # less than this is a lap not driven to its end
 
 
 def main() -> None:
@@ -47,7 +48,8 @@ def main() -> None:
         f"{score['mean']:.1f} +- {score['std']:.1f} (standard error {score['sem']:.1f}) over {len(returns)} tracks "
         f"from {score['seed']}; worst {returns.min():.1f}, median {np.median(returns):.1f}, best {returns.max():.1f}; "
         f"{(returns >= PAPER_SCORE).mean():.0%} at {PAPER_SCORE} or above; {(lengths < MAX_EPISODE_STEPS).sum()} laps "
-        f"complete, after {lengths[lengths < MAX_EPISODE_STEPS].mean():.0f} steps"
+        f"complete, after {lengths[lengths < MAX_EPISODE_STEPS].mean():.0f} steps; {(returns < LOST).sum()} returns "
+        f"below {LOST}, the mean of the others {returns[returns >= LOST].mean():.1f}"
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from utils.checkpoints import load_checkpoint, write_atomically
+from utils.checkpoints import fingerprint, load_checkpoint, write_atomically
 from utils.commandline import UserError, positive_int, run_script, script_parser
 
 ROOT = Path(__file__).parent.parent
@@ -77,18 +77,37 @@ def main() -> None:
     if unknown := set(args.only or []) - settings.keys():
         parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
 
+    for name in args.only or settings:
+        if args.episodes < episodes_a_generation(settings[name]):
+            parser.error(f"argument --episodes: a generation of {name!r} has {episodes_a_generation(settings[name])}")
+
     out = args.out / "studies"
+    terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
     for seed in range(args.seeds):
         for name in args.only or settings:
             path = out / f"{name.replace(',', '').replace(' ', '_')}_{seed}.json"
-            if not path.exists():
+            if path.exists():
+                check_terms(path, terms)
+            else:
                 print(f"== {name}, seed {seed} ==")
                 folder = args.logdir / "studies" / path.stem
-                run = {"setting": name, "options": settings[name].options, "seed": seed}
+                run = {"setting": name, "options": settings[name].options, "seed": seed} | terms
                 run |= {"history": evolve(folder, settings[name], seed, args)}
                 write_atomically(path, lambda file, run=run: file.write(json.dumps(run, indent=1).encode() + b"\n"))
                 shutil.rmtree(folder)
     report(out, settings)
+
+
+def episodes_a_generation(setting: Setting) -> int:
+    options = {"pop-size": POPULATION, "n-samples": SAMPLES} | setting.options
+    return options["pop-size"] * options["n-samples"]
+
+
+def check_terms(path: Path, terms: dict[str, Any]) -> None:
+    """Raises UserError if the run kept there was of another budget, or with other models, and cannot be compared."""
+    run = json.loads(path.read_text())
+    if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
+        raise UserError(f"{path}: a run with {other}, not with these {terms}; give another --out")
 
 
 def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
@@ -99,9 +118,8 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
         else:
             (folder / stage).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(args.logdir / stage / "best.tar", folder / stage / "best.tar")
-    options = {"pop-size": POPULATION, "n-samples": SAMPLES} | setting.options
-    generations = args.episodes // (options["pop-size"] * options["n-samples"])
-    options |= {"seed": seed, "generations": generations}
+    generations = args.episodes // episodes_a_generation(setting)
+    options = setting.options | {"seed": seed, "generations": generations}
     options |= {"eval-every": max(1, generations // 2), "eval-episodes": args.tracks}
     words = [word for name, value in options.items() for word in [f"--{name}", value]]
     execute("traincontroller.py", "--logdir", folder, *words)

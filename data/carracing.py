@@ -119,7 +119,7 @@ def save_rollout(path: Path, rollout: Rollout) -> None:
         zlib, level 6    102 us    16 us       658 B
         ISA-L, level 1    17 us    18 us       907 B   chosen: hardly dearer than np.savez, a thirteenth of its size
 
-    V's training takes 1,000 us a frame and more, so that none of these loading times matters to it.
+    V's training takes 700 us a frame and more, so that none of these loading times matters to it.
     Raises UserError if the file cannot be written.
     """
 

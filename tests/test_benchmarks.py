@@ -28,6 +28,9 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     modified = path.stat().st_mtime_ns
     assert row in succeed(run("-m", "benchmarks.studies", *arguments))  # and does not do it again
     assert path.stat().st_mtime_ns == modified
+    other_budget = run("-m", "benchmarks.studies", *arguments, "--episodes", 256)
+    assert other_budget.returncode == 1 and "'episodes': 128" in other_budget.stderr
+    assert run("-m", "benchmarks.studies", *arguments, "--episodes", 100).returncode == 2  # not one generation
     assert run("-m", "benchmarks.studies", *arguments[:-1], "no such").returncode == 2
 
 

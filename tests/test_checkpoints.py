@@ -16,6 +16,7 @@ from models.controller import Controller
 from models.mdrnn import MDRNN
 from models.vae import VAE
 from utils.checkpoints import (
+    fingerprint,
     load_checkpoint,
     load_controller,
     load_mdrnn,
@@ -146,6 +147,9 @@ def test_a_shipped_driver_is_small_and_complete(tmp_path):
         state = {"state_dict": model.state_dict(), "epoch": 3, "reward": 1.0, "optimizer": optimizer.state_dict()}
         for name in ("best.tar", "checkpoint.tar"):
             save_checkpoint(tmp_path / "run" / stage / name, state)
+    driver = load_checkpoint(tmp_path / "run" / "ctrl" / "checkpoint.tar", "")
+    driver["measure"] = f"64 tracks with {fingerprint(tmp_path / 'run', 'vae', 'mdrnn')}"
+    save_checkpoint(tmp_path / "run" / "ctrl" / "checkpoint.tar", driver)
     out = tmp_path / "out"
     succeed(run("-m", "utils.shipping", "--logdir", tmp_path / "run", "--out", out))
     for loaded, model in zip((load_vae(out), load_mdrnn(out), load_controller(out)), models.values(), strict=True):
@@ -153,5 +157,7 @@ def test_a_shipped_driver_is_small_and_complete(tmp_path):
             torch.testing.assert_close(loaded.state_dict()[name], weight, rtol=1e-3, atol=1e-6)
     assert all(path.stat().st_size < 16 * 2**20 for path in out.rglob("*.tar"))
     assert "optimizer" not in load_checkpoint(out / "vae" / "best.tar", "")
+    measure = load_checkpoint(out / "ctrl" / "checkpoint.tar", "")["measure"]  # still that of the V and M beside it
+    assert measure == f"64 tracks with {fingerprint(out, 'vae', 'mdrnn')}"
     lost = run("-m", "utils.shipping", "--logdir", tmp_path / "none", "--out", out)
     assert_one_line_error(lost, tmp_path / "none" / "vae" / "best.tar")

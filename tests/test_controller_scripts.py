@@ -19,7 +19,11 @@ import pytest
 import torch
 from conftest import ROOT, launch, run, workers_of
 
+from models.controller import Architecture, Controller
 from models.mdrnn import MDRNN
+from traincontroller import save, starting_point
+from utils.checkpoints import load_checkpoint
+from utils.mirrored_evolution import MirroredEvolution
 
 SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-every", "2", "--eval-episodes", "3", "--patience", "30"]
 
@@ -152,10 +156,43 @@ def test_the_best_is_forgotten_when_v_and_m_change(logdir):
     torch.save(state, logdir / "ctrl" / "checkpoint.tar")
     torch.manual_seed(7)
     torch.save({"state_dict": MDRNN().state_dict()}, logdir / "mdrnn" / "best.tar")
+    kept = (logdir / "ctrl" / "best.tar").read_bytes()
+    again = run("traincontroller.py", *arguments, "--generations", 2)
+    assert again.returncode == 0 and "2 generations done; the mean has no score yet" in again.stdout, again.stderr
+    assert (logdir / "ctrl" / "best.tar").read_bytes() == kept
     second = run("traincontroller.py", *arguments, "--generations", 4)
     assert second.returncode == 0 and "does not count any more" in second.stdout, second.stderr
     best = checkpoint(logdir, "best.tar")
     assert best["epoch"] == 4 and best["reward"] == best["history"][-1]["return/mean"]
+
+
+def test_only_a_scored_mean_takes_the_place_of_the_best(tmp_path):
+    evolution = MirroredEvolution(np.zeros(867), np.ones(867), 4, 0.1, seed=0)
+    history = []
+    kept = []
+    for row, best in (({}, -np.inf), ({"return/mean": 5.0}, -np.inf), ({}, -np.inf), ({"return/mean": 4.0}, -np.inf)):
+        evolution.ask()
+        evolution.tell(np.arange(4))
+        history.append(row)
+        save(tmp_path, Architecture(), evolution, history, best, "3 tracks")
+        assert load_checkpoint(tmp_path / "checkpoint.tar", "")["epoch"] == evolution.generation
+        kept.append(load_checkpoint(tmp_path / "best.tar", "")["epoch"])
+    assert kept == [1, 2, 2, 4]
+
+
+@pytest.mark.parametrize("units", [0, 5])
+def test_the_search_begins_at_a_controller_that_goes_straight_on(units):
+    start = torch.from_numpy(starting_point(None, Architecture(hidden_units=units), seed=1))
+    controller = Controller.from_vector(Architecture(hidden_units=units), start)
+    actions = controller(torch.randn(7, 32), torch.randn(7, 256))
+    torch.testing.assert_close(actions, torch.tensor([0, 0.5, 0]).expand(7, 3))
+    # Were its hidden units zeros, it would be the same to move its weights one way or the other.
+    step = 0.1 * torch.randn(len(start), generator=torch.Generator().manual_seed(2))
+    step[-3:] = 0  # the biases of the actions
+    frames, hidden = torch.randn(7, 32), torch.randn(7, 256)
+    there, back = (Controller.from_vector(Architecture(hidden_units=units), start + sign * step)(frames, hidden)
+                   for sign in (1, -1))  # fmt: skip
+    assert (there - back)[:, 0].abs().mean() > 0.05
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -249,6 +286,8 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(logdir, tmp_
         ("traincontroller.py", ["--diagonal-generations", "3"], 2, "only with --search cma"),
         ("test_controller.py", ["--episodes", "0"], 2, "--episodes"),
         ("test_controller.py", ["--record", "film.avi"], 2, ".gif"),
+        ("test_controller.py", ["--json", "docs"], 2, "is a folder"),
+        ("test_controller.py", ["--seed", "99990"], 2, "only tracks 0 to 99999"),
         ("test_controller.py", [], 1, "ctrl/best.tar: no such file; train C first: python traincontroller.py"),
     ],
 )

@@ -18,6 +18,7 @@ from data.loaders import (
     LatentDataset,
     find_rollouts,
     load_rollout,
+    name_rollouts,
     split_rollouts,
 )
 from envs import make_env
@@ -355,3 +356,11 @@ def test_missing_and_empty_datasets(tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
         with pytest.raises(UserError, match=f"{folder}: no rollouts.*generation_script.py --rootdir {folder}"):
             find_rollouts(folder)
+
+
+def test_other_rollouts_under_the_same_names_have_another_name(tmp_path):
+    names = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        succeed(generate(tmp_path / folder, 1, "--seed", seed))
+        names.append(name_rollouts(find_rollouts(tmp_path / folder), tmp_path / folder))
+    assert names[0] == names[1] != names[2]

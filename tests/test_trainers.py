@@ -97,6 +97,8 @@ def test_other_test_data_make_the_old_best_worthless(script, stage, tiny_run, ti
     grown = tmp_path / "grown"
     shutil.copytree(tiny_dataset, grown / "round_0")
     shutil.copytree(tiny_dataset, grown / "round_1")
+    complete = run(script, *options, "--dataset", grown, "--epochs", 2)
+    assert complete.returncode == 1 and "with other data" in complete.stderr  # not: training is complete
     assert "does not count any more" in succeed(run(script, *options, "--dataset", grown, "--epochs", 3))
     best = load_checkpoint(tiny_run / stage / "best.tar", "")
     assert best["epoch"] == 3 and best["earlystopping"]["best"] == best["precision"]

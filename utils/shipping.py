@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.checkpoints import fingerprint, load_checkpoint, save_checkpoint
 from utils.commandline import run_script, script_parser
 
 OPTIMISATION = ("optimizer", "scheduler", "earlystopping")
@@ -30,6 +30,9 @@ def main() -> None:
         state = load_checkpoint(args.logdir / stage / name, "train it first")
         state = {key: value for key, value in state.items() if key not in OPTIMISATION}
         state["state_dict"] = {key: weight.to(dtype) for key, weight in state["state_dict"].items()}
+        if "measure" in state:  # names V and M by their files, which are others now
+            measured_with = fingerprint(args.logdir, "vae", "mdrnn"), fingerprint(args.out, "vae", "mdrnn")
+            state["measure"] = state["measure"].replace(*measured_with)
         path = args.out / stage / name
         save_checkpoint(path, state)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

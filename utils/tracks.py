@@ -1,4 +1,4 @@
-"""Which track seeds serve which purpose, so that no number is ever measured on a track that was used before.
+"""Which track seeds serve which purpose, so that no score is of a track that was trained on, or chosen by.
 
 | seeds                     | purpose                                                        |
 |---------------------------|----------------------------------------------------------------|
@@ -23,7 +23,7 @@ def data_track(seed: int, rollout: int) -> int:
 
 
 def evolution_tracks(seed: int, generation: int, count: int) -> list[int]:
-    """The tracks that every candidate of a generation drives; new ones each generation."""
+    """The tracks that a generation's candidates drive; new ones each generation."""
     return [_EVOLUTION + track for track in _draw(seed, generation, count)]
 
 

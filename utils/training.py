@@ -96,6 +96,19 @@ class TrainingRun:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
 
+    def is_complete(self, epochs: int) -> bool:
+        """Whether there is nothing left to train, which it says. Raises UserError if the best model, although trained
+        for so many epochs, was so for other data or another loss."""
+        if self.epoch < epochs and not self.stopping.stop:
+            return False
+        if self.history and self.stopping.best == float("inf"):
+            raise UserError(
+                f"{self.folder / 'best.tar'}: trained for {self.epoch} epochs, but with other data, options or "
+                "another V; give more --epochs to go on, or add --noreload to start over"
+            )
+        print(f"training is complete: {self.folder / 'best.tar'} (--noreload starts over)")
+        return True
+
     def pace(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """The batches of an epoch, the learning rate set for each; after the last it is the scheduler's again."""
         (group,) = self.optimizer.param_groups
