@@ -172,7 +172,7 @@ def test_only_a_scored_mean_takes_the_place_of_the_best(tmp_path):
     kept = []
     for row, best in (({}, -np.inf), ({"return/mean": 5.0}, -np.inf), ({}, -np.inf), ({"return/mean": 4.0}, -np.inf)):
         evolution.ask()
-        evolution.tell(np.arange(4))
+        evolution.tell(np.arange(4.0))
         history.append(row)
         save(tmp_path, Architecture(), evolution, history, best, "3 tracks")
         assert load_checkpoint(tmp_path / "checkpoint.tar", "")["epoch"] == evolution.generation
