@@ -205,4 +205,5 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _remedy(path: Path) -> str:
     # thread_<i>/rollout_<j>.npz lies two floors below the dataset
-    return f"remove it and run the generation again: python data/generation_script.py --rootdir {path.parent.parent}"
+    command = f"python data/generation_script.py ... --rootdir {path.parent.parent}"
+    return f"remove it and repeat the command that made it: {command}"
