@@ -266,8 +266,8 @@ def save(
     best: float,
     measure: str,
 ) -> float:
-    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or there is none yet; returns
-    the best score."""
+    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or none was ever scored;
+    returns the best score."""
     score = history[-1].get("return/mean")
     improved = score is not None and score > best
     best = score if improved else best

@@ -32,6 +32,15 @@ class Setting(NamedTuple):
     options: dict[str, Any] = {}
     untrained: tuple[str, ...] = ()
 
+    @property
+    def search(self) -> dict[str, Any]:
+        """All that is given to traincontroller.py, the size of a generation included."""
+        return {"pop-size": POPULATION, "n-samples": SAMPLES} | self.options
+
+    def generations(self, episodes: int) -> int:
+        """How many generations a budget of episodes is enough for."""
+        return episodes // (self.search["pop-size"] * self.search["n-samples"])
+
 
 STUDIES: dict[str, dict[str, Setting]] = {
     "levers": {
@@ -78,8 +87,8 @@ def main() -> None:
         parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
 
     for name in args.only or settings:
-        if args.episodes < episodes_a_generation(settings[name]):
-            parser.error(f"argument --episodes: a generation of {name!r} has {episodes_a_generation(settings[name])}")
+        if not settings[name].generations(args.episodes):
+            parser.error(f"argument --episodes: too few for a generation of {name!r}")
 
     out = args.out / "studies"
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
@@ -98,11 +107,6 @@ def main() -> None:
     report(out, settings)
 
 
-def episodes_a_generation(setting: Setting) -> int:
-    options = {"pop-size": POPULATION, "n-samples": SAMPLES} | setting.options
-    return options["pop-size"] * options["n-samples"]
-
-
 def check_terms(path: Path, terms: dict[str, Any]) -> None:
     """Raises UserError if the run kept there was of another budget, or with other models, and cannot be compared."""
     run = json.loads(path.read_text())
@@ -118,8 +122,8 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
         else:
             (folder / stage).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(args.logdir / stage / "best.tar", folder / stage / "best.tar")
-    generations = args.episodes // episodes_a_generation(setting)
-    options = setting.options | {"seed": seed, "generations": generations}
+    generations = setting.generations(args.episodes)
+    options = setting.search | {"seed": seed, "generations": generations}
     options |= {"eval-every": max(1, generations // 2), "eval-episodes": args.tracks}
     words = [word for name, value in options.items() for word in [f"--{name}", value]]
     execute("traincontroller.py", "--logdir", folder, *words)
