@@ -2,13 +2,13 @@
 # The recipe (docs/RESULTS.md): a first driver from random rollouts; then V and M learn on from what it sees, and a
 # second driver evolves with them (the iterative training of the paper's section 5).
 #
-#   ./reproduce.sh [RUN FOLDER]        (default: reproduce; the rollouts go to datasets/<its name>)
+#   ./reproduce.sh [RUN FOLDER]        (default: reproduce; the rollouts go to datasets/<its path, / as _>)
 #
 # Stopped at any time, the same command goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")"
 run=${1:-reproduce}
-data=datasets/$(basename "$run")
+data=datasets/${run//\//_}
 python=${PYTHON:-python3}
 
 # once NAME COMMAND...: a step that is done is not repeated, because rollouts are those of the driver of their time.

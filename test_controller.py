@@ -27,7 +27,7 @@ from utils.commandline import (
 from utils.precision import fast_dtype
 from utils.rollouts import Episode, Outcome, rollout_pool
 from utils.tracks import TEST_TRACKS
-from utils.video import VIDEO_FORMATS, watch_episode, write_video
+from utils.video import VIDEO_FORMATS, record_episode, watch_episode
 from utils.workers import cores
 
 
@@ -80,9 +80,8 @@ def main() -> None:
         *_, (_, total_return) = watch_episode(driver, controller, args.env, args.seed, "human")
         print(f"shown: track {args.seed}, return {total_return:.1f}")
     if args.record:
-        frames, totals = zip(*watch_episode(driver, controller, args.env, args.seed, "rgb_array"), strict=True)
-        write_video(args.record, list(frames))
-        print(f"recorded: track {args.seed}, return {totals[-1]:.1f}: {args.record}")
+        total_return = record_episode(driver, controller, args.env, args.seed, args.record)
+        print(f"recorded: track {args.seed}, return {total_return:.1f}: {args.record}")
 
     outcomes: list[Outcome | None] = [None] * args.episodes
     jobs = [Episode(controller, args.seed + i) for i in range(args.episodes)]

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
@@ -41,12 +40,10 @@ from utils.commandline import (
 from utils.curves import draw_loss_curve
 from utils.logs import log_figures, open_writer
 from utils.precision import autocast, fast_dtype
-from utils.training import EarlyStopping, TrainingRun, seed_epoch
+from utils.training import TrainingRun, seed_epoch
 
 BATCH_SIZE = 64  # sequences a step
 LEARNING_RATE = 6e-3
-PLATEAU_PATIENCE = 5  # the learning rate is halved after more epochs than this without a better test loss
-STOPPING_PATIENCE = 30  # and training ends after this many
 GRADIENT_LIMIT = 1.0  # of its norm; a surprising step can make a huge one where a predicted width is small
 DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRIDE-th is shown
 
@@ -72,11 +69,9 @@ def main() -> None:
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN().to(device)
     optimizer = torch.optim.Adam(mdrnn.parameters(), lr=LEARNING_RATE, fused=True)
-    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE, threshold=0)
-    stopping = EarlyStopping(STOPPING_PATIENCE)
     yardstick = f"{name_rollouts(test_files, args.dataset)} as seen by V {fingerprint(args.logdir, 'vae')}"
     yardstick += ", with rewards" if args.include_reward else ""
-    run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, scheduler, stopping, yardstick)
+    run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, yardstick)
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.4f})")
     if run.epoch == args.epochs == 0:

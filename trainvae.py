@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
@@ -31,11 +30,9 @@ from utils.commandline import (
 from utils.curves import draw_loss_curve
 from utils.logs import log_figures, open_writer
 from utils.precision import autocast, fast_dtype
-from utils.training import EarlyStopping, TrainingRun, seed_epoch
+from utils.training import TrainingRun, seed_epoch
 
 LEARNING_RATE, BETAS = 3e-3, (0.9, 0.99)  # for 128 frames a step
-PLATEAU_PATIENCE = 5  # the learning rate is halved after more epochs than this without a better test loss
-STOPPING_PATIENCE = 30  # and training ends after this many
 PICTURES = 64  # in a grid of samples; a quarter of it in the pairs
 
 
@@ -70,11 +67,9 @@ def main() -> None:
     seed_epoch(args.seed, 0)
     vae = VAE().to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
-    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=PLATEAU_PATIENCE, threshold=0)
-    stopping = EarlyStopping(STOPPING_PATIENCE)
     term_weights = torch.tensor([1, args.kl_weight], device=device)  # of the terms of the loss
     yardstick = f"{name_rollouts(test_files, args.dataset)}, weight {args.kl_weight}"
-    run = TrainingRun(args.logdir / "vae", vae, optimizer, scheduler, stopping, yardstick)
+    run = TrainingRun(args.logdir / "vae", vae, optimizer, yardstick)
     if not args.noreload and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.2f})")
 

@@ -39,7 +39,7 @@ def test_steps_are_done_once_and_in_order(tmp_path):
     assert status == 0
     assert commands[0].startswith("traincontroller.py --logdir runs/one")
     (made,) = [command for command in commands if "--policy controller" in command]
-    assert "--rootdir datasets/one/round_1" in made and "--seed 1" in made and "--logdir runs/one" in made
+    assert "--rootdir datasets/runs_one/round_1" in made and "--seed 1" in made and "--logdir runs/one" in made
     assert [command.split()[0] for command in commands[2:]] == [
         "trainvae.py",
         "trainmdrnn.py",

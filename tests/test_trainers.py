@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data.carracing import Rollout, save_rollout
 from data.loaders import find_rollouts, load_rollout
 from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, save_checkpoint
-from utils.training import WARM_UP, rate_factor
+from utils.training import PLATEAU_PATIENCE, WARM_UP, TrainingRun, rate_factor
 
 STAGES = [("trainvae.py", "vae"), ("trainmdrnn.py", "mdrnn")]
 both_trainers = pytest.mark.parametrize(("script", "stage"), STAGES)
@@ -234,3 +234,17 @@ def test_the_learning_rate_rises_once_and_falls_in_every_epoch():
         assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
     # Of epochs shorter than the rise each begins where the last one ended.
     assert [rate_factor(epoch, 0, 10) * WARM_UP for epoch in range(3)] == pytest.approx([1, 11, 21])
+
+
+@pytest.mark.parametrize("best", [30.0, -1.0])
+def test_the_learning_rate_is_halved_when_the_test_loss_stalls(best, tmp_path):
+    """Below 0, as M's loss goes, as well as above."""
+    model = torch.nn.Linear(1, 1)
+    training = TrainingRun(tmp_path, model, torch.optim.Adam(model.parameters(), lr=1.0), "the same in all epochs")
+    (group,) = training.optimizer.param_groups
+    for worse in range(PLATEAU_PATIENCE + 1):
+        training.finish_epoch({"loss/test": best + 1e-5 * worse})
+        assert group["lr"] == 1
+    training.finish_epoch({"loss/test": best + 1e-5})
+    assert group["lr"] == 0.5
+    assert torch.load(tmp_path / "best.tar")["epoch"] == 1

@@ -17,6 +17,8 @@ from utils.commandline import UserError
 # Without the rise a high learning rate may make training diverge (docs/PERFORMANCE.md).
 WARM_UP = 150  # steps
 REST = 0.3  # of an epoch
+PLATEAU_PATIENCE = 5  # the learning rate is halved after more epochs than this without a better test loss
+STOPPING_PATIENCE = 30  # and training ends after this many
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
@@ -66,11 +68,16 @@ class TrainingRun:
     folder: Path  # exp_dir/vae or exp_dir/mdrnn
     model: nn.Module
     optimizer: Optimizer
-    scheduler: ReduceLROnPlateau
-    stopping: EarlyStopping
     yardstick: str  # names what the test loss is measured on; under another name it is not comparable
+    scheduler: ReduceLROnPlateau = field(init=False)
+    stopping: EarlyStopping = field(init=False)
     history: list[dict[str, float]] = field(default_factory=list, init=False)  # one row of figures an epoch
     epoch: int = field(default=0, init=False)  # epochs done
+
+    def __post_init__(self) -> None:
+        # PyTorch's own threshold is a share of the best loss: below 0, as M's, a worse loss would count as better.
+        self.scheduler = ReduceLROnPlateau(self.optimizer, factor=0.5, patience=PLATEAU_PATIENCE, threshold=0)
+        self.stopping = EarlyStopping(STOPPING_PATIENCE)
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint.tar; False if there is none. Raises UserError if it is damaged.

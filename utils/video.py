@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
-import imageio.v3 as imageio
+import imageio.v2 as imageio
 import numpy as np
 import torch
 
@@ -50,17 +51,24 @@ def watch_episode(
         environment.close()
 
 
-def write_video(path: Path, frames: list[np.ndarray]) -> None:
-    """Write frames (400, 600, 3) as a .gif (fewer and smaller frames, endless) or .mp4 (all of them).
-
-    Raises UserError if the file cannot be written.
-    """
+def record_episode(driver: Driver, controller: np.ndarray, env_kind: str, track: int, path: Path) -> float:
+    """Drive one episode and film it, as a .gif (fewer and smaller frames, endless) or .mp4 (all of them); returns its
+    return. Raises UserError if the file cannot be written."""
+    gif = path.suffix == ".gif"
+    options: dict[str, Any] = (
+        {"duration": 1000 * GIF_STRIDE / FRAMES_PER_SECOND, "loop": 0}
+        if gif
+        else {"fps": FRAMES_PER_SECOND, "codec": "libx264", "macro_block_size": 8}
+    )
+    steps = watch_episode(driver, controller, env_kind, track, "rgb_array")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".gif":
-            small = [frame[::2, ::2] for frame in frames[::GIF_STRIDE]]
-            imageio.imwrite(path, small, duration=1000 * GIF_STRIDE / FRAMES_PER_SECOND, loop=0)
-        else:
-            imageio.imwrite(path, np.stack(frames), fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=8)
+        with imageio.get_writer(path, **options) as film:
+            for step, (frame, total_return) in enumerate(steps):  # noqa: B007
+                if not gif:
+                    film.append_data(frame)
+                elif step % GIF_STRIDE == 0:
+                    film.append_data(frame[::2, ::2])
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
+    return total_return
