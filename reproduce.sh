@@ -4,6 +4,7 @@
 #
 #   ./reproduce.sh [RUN FOLDER]        (default: reproduce; the rollouts go to datasets/<its path, / as _>)
 #
+# The first driver stays in <RUN FOLDER>/round_0, a run folder of its own.
 # Stopped at any time, the same command goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -34,7 +35,12 @@ once data_0 "$python" data/generation_script.py --rootdir "$data/round_0" --roll
 round 0 3 6 20
 once data_1 "$python" data/generation_script.py --rootdir "$data/round_1" --rollouts 400 --seed 1 \
     --policy controller --logdir "$run"
-[ -e "$run/ctrl_round_0" ] || mv "$run/ctrl" "$run/ctrl_round_0"
+[ -e "$run/round_0" ] || {
+    mkdir -p "$run/part"
+    cp -r "$run/vae" "$run/mdrnn" "$run/part"
+    mv "$run/part" "$run/round_0"
+}
+[ -e "$run/round_0/ctrl" ] || mv "$run/ctrl" "$run/round_0"
 round 1 6 30 30
 # Small steps now: near a good mean the search need not look far.
 once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --generations 80

@@ -8,11 +8,13 @@ from pathlib import Path
 from conftest import ROOT
 
 # Stands in for Python: writes down what it is asked to run, and fails if a file called `fail` names that script. Of
-# what the scripts make it leaves C's folder, in which it counts C's trainings.
+# what the scripts make it leaves the stages' folders, in which it counts the trainings.
 RECORDER = """#!/usr/bin/env bash
 echo "$*" >> commands
 [ -e fail ] && [[ "$1" == "$(cat fail)" ]] && exit 1
-[ "$1" == traincontroller.py ] && mkdir -p "$3/ctrl" && echo >> "$3/ctrl/trainings"
+declare -A stages=([trainvae.py]=vae [trainmdrnn.py]=mdrnn [traincontroller.py]=ctrl)
+stage=${stages[$1]}
+[ -n "$stage" ] && mkdir -p "$3/$stage" && echo >> "$3/$stage/trainings"
 exit 0
 """
 
@@ -47,8 +49,16 @@ def test_steps_are_done_once_and_in_order(tmp_path):
         "traincontroller.py",
         "test_controller.py",
     ]
-    trainings = {path.parent.name: len(path.read_text()) for path in (tmp_path / "runs" / "one").glob("*/trainings")}
-    assert trainings == {"ctrl_round_0": 1, "ctrl": 2}  # the second C begins anew
+    folder = tmp_path / "runs" / "one"
+    trainings = {str(path.parent.relative_to(folder)): len(path.read_text()) for path in folder.rglob("trainings")}
+    assert trainings == {
+        "round_0/vae": 1,
+        "round_0/mdrnn": 1,
+        "round_0/ctrl": 1,
+        "vae": 2,
+        "mdrnn": 2,
+        "ctrl": 2,  # the second C begins anew, and goes on once
+    }
     assert [command.split()[0] for command in reproduce()[1]] == ["test_controller.py"]
     for command in commands:
         assert (ROOT / Path(command.split()[0])).exists()
