@@ -1,11 +1,11 @@
 """Trains many controllers that differ in one point, and compares them.
 
-    python -m benchmarks.studies levers --logdir exp_dir       # what makes evolution cheap?
-    python -m benchmarks.studies ablations --logdir exp_dir    # what does C need to see?
+    python -m benchmarks.studies levers --logdir exp_dir --episodes 1280    # what makes evolution cheap?
+    python -m benchmarks.studies ablations --logdir exp_dir                 # what does C need to see?
 
 Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. What is
 compared is the distribution's mean after half of the budget and after the whole, on tracks that are never driven in
-evolution. Each run is kept in docs/results/studies/, and one that lies there is not repeated, so that this may be
+evolution. Each run is kept in docs/results/<study>/, and one that lies there is not repeated, so that this may be
 stopped at any time.
 """
 
@@ -13,17 +13,23 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from utils.checkpoints import fingerprint, load_checkpoint, write_atomically
-from utils.commandline import UserError, positive_int, run_script, script_parser
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from utils.checkpoints import fingerprint, load_checkpoint, write_atomically  # noqa: E402
+from utils.commandline import UserError, positive_int, run_script, script_parser  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 POPULATION, SAMPLES = 128, 1  # traincontroller's defaults
 CMA = {"search": "cma", "pop-size": 32, "n-samples": 4}  # the same episodes a generation, on common tracks
+FIRST_DRIVER = "reproduce/round_0"  # as `make reproduce` leaves it
+Runs = dict[str, list[list[dict[str, float]]]]  # by setting: the scored generations of every run
 
 
 class Setting(NamedTuple):
@@ -56,8 +62,9 @@ STUDIES: dict[str, dict[str, Setting]] = {
         "no early end": Setting({"patience": 0}),
         "weight decay 100": Setting({"weight-decay": 100}),
         "CMA-ES, full covariance": Setting(CMA | {"diagonal-generations": 0}),
-        "CMA-ES, diagonal, full from generation 10": Setting(CMA | {"diagonal-generations": 10}),
+        "CMA-ES, diagonal, full from generation 5": Setting(CMA | {"diagonal-generations": 5}),
         "CMA-ES, population 128, 1 track": Setting({"search": "cma"}),
+        "from the first driver": Setting({"warm-start": FIRST_DRIVER}),
     },
     "ablations": {
         "default": Setting(),  # C sees z and h
@@ -90,7 +97,7 @@ def main() -> None:
         if not settings[name].generations(args.episodes):
             parser.error(f"argument --episodes: too few for a generation of {name!r}")
 
-    out = args.out / "studies"
+    out = args.out / args.study
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
     for seed in range(args.seeds):
         for name in args.only or settings:
@@ -104,7 +111,9 @@ def main() -> None:
                 run |= {"history": evolve(folder, settings[name], seed, args)}
                 write_atomically(path, lambda file, run=run: file.write(json.dumps(run, indent=1).encode() + b"\n"))
                 shutil.rmtree(folder)
-    report(out, settings)
+    runs = read_runs(out)
+    print_table(runs)
+    draw(runs, args.out / f"{args.study}.png")
 
 
 def check_terms(path: Path, terms: dict[str, Any]) -> None:
@@ -136,23 +145,41 @@ def execute(script: str, *arguments: object) -> None:
         raise UserError(f"{script} failed, see above")
 
 
-def report(folder: Path, settings: Iterable[str]) -> None:
-    """Print the table of the runs kept in a folder, best setting first."""
-    groups: dict[str, list[list[dict[str, float]]]] = {}  # scored generations of every run
+def read_runs(folder: Path) -> Runs:
+    """The runs kept in a folder, best setting first."""
+    runs: Runs = {}
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())
-        if run["setting"] in settings:
-            scored = [row for row in run["history"] if "return/mean" in row]
-            groups.setdefault(run["setting"], []).append(scored)
+        runs.setdefault(run["setting"], []).append([row for row in run["history"] if "return/mean" in row])
+    return dict(sorted(runs.items(), key=lambda item: -mean([run[-1]["return/mean"] for run in item[1]])))
+
+
+def print_table(runs: Runs) -> None:
     print("\n| setting | runs | episodes | mean at half | mean | each run | over tracks | minutes |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, runs in sorted(groups.items(), key=lambda item: -mean([run[-1]["return/mean"] for run in item[1]])):
-        half, whole = ([run[i]["return/mean"] for run in runs] for i in (0, -1))
-        cells = [name, len(runs), f"{runs[0][-1]['episodes']:.0f}", with_error(half), with_error(whole)]
+    for name, scored in runs.items():
+        half, whole = ([run[i]["return/mean"] for run in scored] for i in (0, -1))
+        cells = [name, len(scored), f"{scored[0][-1]['episodes']:.0f}", with_error(half), with_error(whole)]
         cells += [" ".join(f"{value:.0f}" for value in whole)]
-        cells += [f"± {mean([run[-1]['return/mean_spread'] for run in runs]):.0f}"]
-        cells += [f"{mean([run[-1]['seconds'] for run in runs]) / 60:.1f}"]
+        cells += [f"± {mean([run[-1]['return/mean_spread'] for run in scored]):.0f}"]
+        cells += [f"{mean([run[-1]['seconds'] for run in scored]) / 60:.1f}"]
         print(f"| {' | '.join(map(str, cells))} |")
+
+
+def draw(runs: Runs, path: Path) -> None:
+    """Every run as two dots in the line of its setting."""
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.35 * len(runs)), layout="constrained")
+    for line, scored in enumerate(runs.values()):
+        for which, style, label in ((0, {"mfc": "none"}, "after half of the episodes"), (-1, {}, "after all")):
+            values = [run[which]["return/mean"] for run in scored]
+            axes.plot(values, [line] * len(values), "o", color="C0", label=None if line else label, **style)
+    axes.set_yticks(range(len(runs)), list(runs))
+    axes.invert_yaxis()
+    axes.set(xlabel="return of the distribution's mean; a dot is a run")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def with_error(values: list[float]) -> str:

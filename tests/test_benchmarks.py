@@ -17,7 +17,7 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     arguments = ["ablations", "--logdir", trained, "--dataset", tiny_dataset, "--out", tmp_path, "--seeds", 1]
     arguments += ["--episodes", 128, "--tracks", 2, "--only", "untrained M"]
     output = succeed(run("-m", "benchmarks.studies", *arguments))
-    (path,) = (tmp_path / "studies").glob("*.json")
+    (path,) = (tmp_path / "ablations").glob("*.json")
     kept = json.loads(path.read_text())
     assert kept["setting"] == "untrained M" and kept["seed"] == 0
     last = kept["history"][-1]
@@ -25,6 +25,7 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     mean, spread, minutes = last["return/mean"], last["return/mean_spread"], last["seconds"] / 60
     row = f"| untrained M | 1 | 128 | {mean:.0f} | {mean:.0f} | {mean:.0f} | ± {spread:.0f} | {minutes:.1f} |"
     assert row in output
+    assert imageio.imread(tmp_path / "ablations.png").std() > 10
     modified = path.stat().st_mtime_ns
     assert row in succeed(run("-m", "benchmarks.studies", *arguments))  # and does not do it again
     assert path.stat().st_mtime_ns == modified
