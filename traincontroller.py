@@ -17,12 +17,7 @@ from tqdm import tqdm
 
 from models.controller import Architecture, Controller
 from models.vae import LATENT_SIZE
-from utils.checkpoints import (
-    fingerprint,
-    load_checkpoint,
-    load_controller,
-    save_checkpoint,
-)
+from utils.checkpoints import fingerprint, load_controller
 from utils.cma_evolution import CmaEvolution
 from utils.commandline import (
     UserError,
@@ -38,13 +33,12 @@ from utils.commandline import (
     uninterrupted,
 )
 from utils.curves import draw_controller_curve
+from utils.evolution_run import Evolution, EvolutionRun
 from utils.logs import log_figures, open_writer
 from utils.mirrored_evolution import MirroredEvolution
 from utils.rollouts import Episode, Outcome, rollout_pool
 from utils.tracks import evolution_tracks, selection_tracks
 from utils.workers import WorkerPool, cores
-
-Evolution = MirroredEvolution | CmaEvolution
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -124,7 +118,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    folder = args.logdir / "ctrl"
     architecture = Architecture(args.inputs == "zh", args.hidden_units)
     start = starting_point(args.warm_start, architecture, args.seed)
     scales = search_scales(architecture, args.memory_scale)
@@ -133,12 +126,10 @@ def main() -> None:
         if args.search == "mirrored"
         else CmaEvolution(start, scales, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
     )
-    measure = f"{args.eval_episodes} tracks with {fingerprint(args.logdir, 'vae', 'mdrnn')}"  # of the best mean
-    history: list[dict[str, float]] = []  # one row a generation
-    best = -float("inf")
-    if not args.noreload and (folder / "checkpoint.tar").exists():
-        history, best = resume(folder / "checkpoint.tar", evolution, measure)
-        print(f"continuing after generation {evolution.generation}, step size {evolution.sigma:.4g}; {standing(best)}")
+    measure = f"{args.eval_episodes} tracks with {fingerprint(args.logdir, 'vae', 'mdrnn')}"
+    run = EvolutionRun(args.logdir / "ctrl", architecture, evolution, measure)
+    if not args.noreload and run.resume():
+        print(f"continuing after generation {evolution.generation}, step size {evolution.sigma:.4g}; {run.standing}")
         if args.warm_start:
             print("--warm-start does not count: the search has begun (--noreload starts over)")
 
@@ -146,10 +137,10 @@ def main() -> None:
     episodes = args.pop_size * args.n_samples
     with (
         rollout_pool(args.logdir, architecture, args.env, device, args.max_workers, episodes, args.float32) as pool,
-        open_writer(folder, done=evolution.generation) as writer,
+        open_writer(run.folder, done=evolution.generation) as writer,
     ):
-        while not (finished := reason_to_stop(args, evolution.generation, best)):
-            start = time.monotonic()
+        while not (finished := reason_to_stop(args, evolution.generation, run.best)):
+            began = time.monotonic()
             generation = evolution.generation + 1
             candidates = evolution.ask()
             tracks = evolution_tracks(args.seed, generation, args.tracks)
@@ -169,7 +160,7 @@ def main() -> None:
             evolution.tell(fitness - args.weight_decay * (candidates**2).mean(axis=1))
             row = {
                 "generation": generation,
-                "episodes": (history[-1]["episodes"] if history else 0) + episodes,
+                "episodes": run.episodes + episodes,
                 "return/population": scores.mean(),
                 "return/best": scores.max(),
                 "return/worst": scores.min(),
@@ -191,16 +182,15 @@ def main() -> None:
                 error = returns.std() / len(returns) ** 0.5
                 summary += f", mean of the distribution {returns.mean():.1f} +- {error:.1f} (standard error)"
 
-            row["seconds"] = (history[-1]["seconds"] if history else 0) + time.monotonic() - start
-            history.append({tag: float(value) for tag, value in row.items()})
+            row["seconds"] = run.seconds + time.monotonic() - began
+            row = {tag: float(value) for tag, value in row.items()}
             with uninterrupted():
-                figures = {tag: value for tag, value in history[-1].items() if tag != "generation"}
-                log_figures(writer, figures, generation)
-                best = save(folder, architecture, evolution, history, best, measure)
-                tqdm.write(f"{summary}, {time.monotonic() - start:.1f} s")
+                log_figures(writer, {tag: value for tag, value in row.items() if tag != "generation"}, generation)
+                run.finish_generation(row)
+                tqdm.write(f"{summary}, {time.monotonic() - began:.1f} s")
                 if "return/mean" in row:
-                    draw_controller_curve(history, folder / "curve.png")
-    print(f"{finished}; {standing(best)} ({folder / 'best.tar'})")
+                    draw_controller_curve(run.history, run.folder / "curve.png")
+    print(f"{finished}; {run.standing} ({run.folder / 'best.tar'})")
 
 
 def starting_point(logdir: Path | None, architecture: Architecture, seed: int) -> np.ndarray:
@@ -242,13 +232,6 @@ def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple
     return returns, lengths
 
 
-def standing(best: float) -> str:
-    """The best score in words."""
-    if best == -float("inf"):
-        return "the mean has no score yet with this V and M"
-    return f"best mean on the selection tracks: {best:.1f}"
-
-
 def reason_to_stop(args: argparse.Namespace, generation: int, best: float) -> str | None:
     """Why there is no further generation to do, or None."""
     if best >= args.target_return:
@@ -256,49 +239,6 @@ def reason_to_stop(args: argparse.Namespace, generation: int, best: float) -> st
     if args.generations is not None and generation >= args.generations:
         return f"{generation} generations done"
     return None
-
-
-def save(
-    folder: Path,
-    architecture: Architecture,
-    evolution: Evolution,
-    history: list[dict[str, float]],
-    best: float,
-    measure: str,
-) -> float:
-    """Write checkpoint.tar, and best.tar if the mean was just scored better than ever or none was ever scored;
-    returns the best score."""
-    score = history[-1].get("return/mean")
-    improved = score is not None and score > best
-    best = score if improved else best
-    state = {
-        "state_dict": Controller.from_vector(architecture, torch.from_numpy(evolution.mean)).state_dict(),
-        "epoch": evolution.generation,
-        "reward": best,
-        "measure": measure,  # what "reward" is the mean return over
-        "evolution": evolution.state_dict(),
-        "history": history,
-    }
-    # best.tar first: if the run dies between the two, the generation is done again and best.tar written again.
-    if improved or not any("return/mean" in row for row in history):
-        save_checkpoint(folder / "best.tar", state)
-    save_checkpoint(folder / "checkpoint.tar", state)
-    return best
-
-
-def resume(path: Path, evolution: Evolution, measure: str) -> tuple[list[dict[str, float]], float]:
-    """Continue the search saved in `path`; returns its history and best score, which does not count any more if
-    it was measured otherwise. Raises UserError if that cannot be."""
-    remedy = "use the settings it was started with, or add --noreload to start over"
-    state = load_checkpoint(path, remedy)
-    try:
-        evolution.load_state_dict(state["evolution"])
-        if state.get("measure") != measure:
-            print("V, M or --eval-episodes have changed: the best mean so far does not count any more")
-            return state["history"], -float("inf")
-        return state["history"], float(state["reward"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be resumed from ({error}); {remedy}") from None
 
 
 if __name__ == "__main__":

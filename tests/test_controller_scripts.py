@@ -21,8 +21,9 @@ from conftest import ROOT, launch, run, workers_of
 
 from models.controller import Architecture, Controller
 from models.mdrnn import MDRNN
-from traincontroller import save, starting_point
+from traincontroller import starting_point
 from utils.checkpoints import load_checkpoint
+from utils.evolution_run import EvolutionRun
 from utils.mirrored_evolution import MirroredEvolution
 
 SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-every", "2", "--eval-episodes", "3", "--patience", "30"]
@@ -168,13 +169,13 @@ def test_the_best_is_forgotten_when_v_and_m_change(logdir):
 
 def test_only_a_scored_mean_takes_the_place_of_the_best(tmp_path):
     evolution = MirroredEvolution(np.zeros(867), np.ones(867), 4, 0.1, seed=0)
-    history = []
     kept = []
-    for row, best in (({}, -np.inf), ({"return/mean": 5.0}, -np.inf), ({}, -np.inf), ({"return/mean": 4.0}, -np.inf)):
+    for row, measure in (({}, "a"), ({"return/mean": 5.0}, "a"), ({}, "b"), ({"return/mean": 4.0}, "b")):
+        search = EvolutionRun(tmp_path, Architecture(), evolution, measure)
+        search.resume()
         evolution.ask()
         evolution.tell(np.arange(4.0))
-        history.append(row)
-        save(tmp_path, Architecture(), evolution, history, best, "3 tracks")
+        search.finish_generation(row)
         assert load_checkpoint(tmp_path / "checkpoint.tar", "")["epoch"] == evolution.generation
         kept.append(load_checkpoint(tmp_path / "best.tar", "")["epoch"])
     assert kept == [1, 2, 2, 4]
