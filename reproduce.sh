@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 run=${1:-reproduce}
+run=${run%/}
 data=datasets/${run//\//_}
 python=${PYTHON:-python3}
 

@@ -28,7 +28,7 @@ def test_steps_are_done_once_and_in_order(tmp_path):
     def reproduce() -> tuple[int, list[str]]:
         (tmp_path / "commands").write_text("")
         environment = os.environ | {"PYTHON": str(recorder)}
-        status = subprocess.run(["./reproduce.sh", "runs/one"], cwd=tmp_path, env=environment, capture_output=True)
+        status = subprocess.run(["./reproduce.sh", "runs/one/"], cwd=tmp_path, env=environment, capture_output=True)
         return status.returncode, (tmp_path / "commands").read_text().splitlines()
 
     (tmp_path / "fail").write_text("traincontroller.py")
