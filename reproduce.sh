@@ -32,16 +32,18 @@ round() {
     once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4"
 }
 
+# V and M learn on in their place, so they are copied; C is moved.
+keep_first_driver() {
+    mkdir -p "$run/round_0"
+    cp -r "$run/vae" "$run/mdrnn" "$run/round_0"
+    [ -e "$run/round_0/ctrl" ] || mv "$run/ctrl" "$run/round_0"
+}
+
 once data_0 "$python" data/generation_script.py --rootdir "$data/round_0" --rollouts 300
 round 0 3 6 20
 once data_1 "$python" data/generation_script.py --rootdir "$data/round_1" --rollouts 400 --seed 1 \
     --policy controller --logdir "$run"
-[ -e "$run/round_0" ] || {
-    mkdir -p "$run/part"
-    cp -r "$run/vae" "$run/mdrnn" "$run/part"
-    mv "$run/part" "$run/round_0"
-}
-[ -e "$run/round_0/ctrl" ] || mv "$run/ctrl" "$run/round_0"
+once keep_0 keep_first_driver
 round 1 6 30 30
 # Small steps now: near a good mean the search need not look far.
 once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --generations 80

@@ -8,6 +8,7 @@ the same command gives the same returns again. The last line on stdout is the sc
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import gymnasium
@@ -55,6 +56,9 @@ def output_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: {folder} is no folder to write to")
     return path
 
 

@@ -119,7 +119,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     architecture = Architecture(args.inputs == "zh", args.hidden_units)
-    start = starting_point(args.warm_start, architecture, args.seed)
+    folder = args.logdir / "ctrl"
+    # A controller that may have come without its search, as those of the 2018 implementation do.
+    found = not args.noreload and (folder / "best.tar").exists() and not (folder / "checkpoint.tar").exists()
+    start = starting_point(args.warm_start or (args.logdir if found else None), architecture, args.seed)
     scales = search_scales(architecture, args.memory_scale)
     evolution: Evolution = (
         MirroredEvolution(start, scales, args.pop_size, args.sigma, args.seed)
@@ -127,11 +130,13 @@ def main() -> None:
         else CmaEvolution(start, scales, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
     )
     measure = f"{args.eval_episodes} tracks with {fingerprint(args.logdir, 'vae', 'mdrnn')}"
-    run = EvolutionRun(args.logdir / "ctrl", architecture, evolution, measure)
+    run = EvolutionRun(folder, architecture, evolution, measure, keeps_best=found)
     if not args.noreload and run.resume():
         print(f"continuing after generation {evolution.generation}, step size {evolution.sigma:.4g}; {run.standing}")
         if args.warm_start:
             print("--warm-start does not count: the search has begun (--noreload starts over)")
+    elif found and not args.warm_start:
+        print(f"a new search begins at {folder / 'best.tar'}, which stays until a mean is scored")
 
     device = pick_device(args.device)
     episodes = args.pop_size * args.n_samples

@@ -27,7 +27,7 @@ from data.loaders import (
     split_rollouts,
 )
 from models.mdrnn import MDRNN, mixture_nll, sample_mixture
-from models.vae import VAE, sample_latent, to_images
+from models.vae import LATENT_SIZE, VAE, sample_latent, to_images
 from utils.checkpoints import fingerprint, load_vae
 from utils.commandline import (
     add_device_argument,
@@ -96,7 +96,7 @@ def main() -> None:
     def loss_of(terms: Tensor) -> Tensor:
         """Their sum without the reward's or with it, per predicted number, so that both stay near 1."""
         used = terms if args.include_reward else terms[:2]
-        return used.sum() / (mdrnn.latent_size + len(used) - 1)
+        return used.sum() / (LATENT_SIZE + len(used) - 1)
 
     def train() -> Tensor:
         """One epoch; returns the mean of the terms."""

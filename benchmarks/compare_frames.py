@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.drivers import drive_away, drive_brownian, drive_randomly, drive_well
 from envs import make_env
-from tests.test_envs import drive_away, drive_brownian, drive_randomly, drive_well
 
 PICTURE = Path(__file__).parent.parent / "docs/images/fast_vs_gymnasium.png"
 POLICIES = {"random": drive_randomly, "brownian": drive_brownian, "good": drive_well, "away": drive_away}

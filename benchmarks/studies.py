@@ -4,9 +4,9 @@
     python -m benchmarks.studies ablations --logdir exp_dir                 # what does C need to see?
 
 Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. What is
-compared is the distribution's mean after half of the budget and after the whole, on tracks that are never driven in
-evolution. Each run is kept in docs/results/<study>/, and one that lies there is not repeated, so that this may be
-stopped at any time.
+compared is the distribution's mean after half of the generations (rounded down) and after all, on tracks that are never
+driven in evolution. Each run is kept in docs/results/<study>/, and one that lies there is not repeated, so that this
+may be stopped at any time.
 """
 
 import json
@@ -96,6 +96,8 @@ def main() -> None:
     for name in args.only or settings:
         if not settings[name].generations(args.episodes):
             parser.error(f"argument --episodes: too few for a generation of {name!r}")
+        if "warm-start" in settings[name].options and not Path(FIRST_DRIVER, "ctrl", "best.tar").exists():
+            raise UserError(f"{FIRST_DRIVER}: no driver for {name!r}; make reproduce, or leave it out with --only")
 
     out = args.out / args.study
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
@@ -106,10 +108,14 @@ def main() -> None:
                 check_terms(path, terms)
             else:
                 print(f"== {name}, seed {seed} ==")
-                folder = args.logdir / "studies" / path.stem
+                folder = args.logdir / "studies" / args.study / path.stem
+                begun = folder / "run.json"
                 run = {"setting": name, "options": settings[name].options, "seed": seed} | terms
-                run |= {"history": evolve(folder, settings[name], seed, args)}
-                write_atomically(path, lambda file, run=run: file.write(json.dumps(run, indent=1).encode() + b"\n"))
+                if begun.exists():
+                    check_terms(begun, terms)
+                else:
+                    write_run(begun, run)
+                write_run(path, run | {"history": evolve(folder, settings[name], seed, args)})
                 shutil.rmtree(folder)
     runs = read_runs(out)
     print_table(runs)
@@ -117,10 +123,14 @@ def main() -> None:
 
 
 def check_terms(path: Path, terms: dict[str, Any]) -> None:
-    """Raises UserError if the run kept there was of another budget, or with other models, and cannot be compared."""
+    """Raises UserError if the run kept there is of another budget, or with other models, and cannot be compared."""
     run = json.loads(path.read_text())
     if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
-        raise UserError(f"{path}: a run with {other}, not with these {terms}; give another --out")
+        raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
+
+
+def write_run(path: Path, run: dict[str, Any]) -> None:
+    write_atomically(path, lambda file: file.write(json.dumps(run, indent=1).encode() + b"\n"))
 
 
 def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:

@@ -48,12 +48,12 @@ def rate(work: Callable[[], int]) -> float:
     return count / (time.perf_counter() - start)
 
 
-def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], unit: str, aim: str) -> None:
+def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], aim: str) -> None:
     """Print one row of the table."""
     rates = [(ours(), theirs()) for _ in range(ROUNDS)]
     a, b = (statistics.median(column) for column in zip(*rates, strict=True))
     ratio = statistics.median(ours / theirs for ours, theirs in rates)
-    print(f"| {name} | {a:,.0f} {unit} | {b:,.1f} {unit} | {ratio:.1f} | {aim} |", flush=True)
+    print(f"| {name} | {a:,.0f} /s | {b:,.1f} /s | {ratio:.1f} | {aim} |", flush=True)
 
 
 def drive_random(environment, steps: int, seed: int = 0) -> int:
@@ -130,14 +130,12 @@ def main() -> None:
             "environment steps",
             lambda: rate(lambda: drive_random(fast, 8000)),
             lambda: rate(lambda: drive_random(plain, 300)),
-            "/s",
             "60 (physics alone: 94)",
         )
         compare(
             f"controller steps, {LANE} cars in lockstep",
             lambda: lockstep_rate(logdir, LANE, 200, fast_dtype(CPU)),
             lambda: rate(lambda: reference.controller_steps(200)),
-            "/s",
             "70",
         )
         runner = PolicyRunner("fast", "brown", 0)
@@ -151,7 +149,6 @@ def main() -> None:
             "generation, frames on disk",
             lambda: rate(generate),
             lambda: rate(lambda: reference.generated_frames(300, logdir / "reference.npz")),
-            "/s",
             "40",
         )
         dataset = logdir / "rollouts"
@@ -163,7 +160,6 @@ def main() -> None:
             "V training, images",
             lambda: training_rate("trainvae.py", logdir / "v", dataset, epochs=1),
             lambda: rate(lambda: len(reference.vae_training(frames))),
-            "/s",
             "5",
         )
         starts = torch.arange(32)[:, None] * 30 + torch.arange(33)
@@ -171,7 +167,6 @@ def main() -> None:
             "M training, sequences of 32",
             lambda: training_rate("trainmdrnn.py", logdir, dataset, epochs=5),
             lambda: rate(lambda: len(reference.mdrnn_training(frames[starts], actions[starts[:, :-1]]))),
-            "/s",
             "200",
         )
         os.sched_setaffinity(0, every_core)
@@ -179,14 +174,12 @@ def main() -> None:
             "controller steps in whole episodes: 2 workers against 1",
             lambda: episodes_rate(logdir, 2, "fast", 2 * LANE),
             lambda: episodes_rate(logdir, 1, "fast", LANE),
-            "/s",
             "1.9",
         )
         compare(
             "scoring in Gymnasium's renderer against its drawing alone",
             lambda: episodes_rate(logdir, 1, "gymnasium", 4),
             lambda: rate(lambda: drive_random(plain, 500)),
-            "/s",
             "0.91",
         )
 

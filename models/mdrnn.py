@@ -32,18 +32,10 @@ class Prediction(NamedTuple):
 class MDRNN(nn.Module):
     """Mixture-density recurrent network with the parameter names and layout of the 2018 implementation."""
 
-    def __init__(
-        self,
-        latent_size: int = LATENT_SIZE,
-        action_size: int = ACTION_SIZE,
-        hidden_size: int = HIDDEN_SIZE,
-        mixtures: int = MIXTURES,
-    ):
+    def __init__(self):
         super().__init__()
-        self.latent_size = latent_size
-        self.mixtures = mixtures
-        self.rnn = nn.LSTM(latent_size + action_size, hidden_size)
-        self.gmm_linear = nn.Linear(hidden_size, (2 * latent_size + 1) * mixtures + 2)
+        self.rnn = nn.LSTM(LATENT_SIZE + ACTION_SIZE, HIDDEN_SIZE)
+        self.gmm_linear = nn.Linear(HIDDEN_SIZE, (2 * LATENT_SIZE + 1) * MIXTURES + 2)
 
     def forward(
         self, actions: Tensor, latents: Tensor, state: tuple[Tensor, Tensor] | None = None
@@ -55,13 +47,13 @@ class MDRNN(nn.Module):
 
     def predict(self, hidden: Tensor) -> Prediction:
         """The head: hidden (..., 256) -> prediction of the next moment."""
-        size = self.mixtures * self.latent_size
+        size = MIXTURES * LATENT_SIZE
         means, log_sigmas, log_weights, reward, terminal = self.gmm_linear(hidden).split(
-            [size, size, self.mixtures, 1, 1], dim=-1
+            [size, size, MIXTURES, 1, 1], dim=-1
         )
         return Prediction(
-            means.unflatten(-1, (self.mixtures, self.latent_size)),
-            log_sigmas.unflatten(-1, (self.mixtures, self.latent_size)).clamp(*LOG_SIGMA_RANGE),
+            means.unflatten(-1, (MIXTURES, LATENT_SIZE)),
+            log_sigmas.unflatten(-1, (MIXTURES, LATENT_SIZE)).clamp(*LOG_SIGMA_RANGE),
             log_weights.log_softmax(dim=-1),
             reward.squeeze(-1),
             terminal.squeeze(-1),
@@ -76,14 +68,10 @@ def mixture_nll(latents: Tensor, prediction: Prediction) -> Tensor:
     return -(prediction.log_weights + log_density).logsumexp(dim=-1)
 
 
-def sample_mixture(prediction: Prediction, temperature: float = 1.0) -> Tensor:
-    """Draw the next latent (..., L). Temperature as in the paper's section 4: it divides the logits of the
-    components and multiplies the variances; 0 takes the mean of the likeliest component."""
-    if temperature == 0:
-        component = prediction.log_weights.argmax(dim=-1)
-    else:
-        component = torch.distributions.Categorical(logits=prediction.log_weights / temperature).sample()
+def sample_mixture(prediction: Prediction) -> Tensor:
+    """Draw the next latent (..., L)."""
+    component = torch.distributions.Categorical(logits=prediction.log_weights).sample()
     index = component[..., None, None].expand(*component.shape, 1, prediction.means.shape[-1])
     mean = prediction.means.gather(-2, index).squeeze(-2)
     sigma = prediction.log_sigmas.gather(-2, index).squeeze(-2).exp()
-    return mean + temperature**0.5 * sigma * torch.randn_like(mean)
+    return mean + sigma * torch.randn_like(mean)

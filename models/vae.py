@@ -14,14 +14,14 @@ FRAME_SIZE = 64
 class Encoder(nn.Module):
     """Frames (N, 3, 64, 64) in [0, 1] -> mu and logsigma, each (N, latent_size)."""
 
-    def __init__(self, channels: int = 3, latent_size: int = LATENT_SIZE):
+    def __init__(self):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 32, 4, stride=2)
+        self.conv1 = nn.Conv2d(3, 32, 4, stride=2)
         self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
         self.conv3 = nn.Conv2d(64, 128, 4, stride=2)
         self.conv4 = nn.Conv2d(128, 256, 4, stride=2)
-        self.fc_mu = nn.Linear(2 * 2 * 256, latent_size)
-        self.fc_logsigma = nn.Linear(2 * 2 * 256, latent_size)
+        self.fc_mu = nn.Linear(2 * 2 * 256, LATENT_SIZE)
+        self.fc_logsigma = nn.Linear(2 * 2 * 256, LATENT_SIZE)
 
     def features(self, frames: Tensor) -> Tensor:
         """The 1,024 numbers under both heads; flattened as (channel, row, column)."""
@@ -47,13 +47,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents (N, latent_size) -> frames (N, 3, 64, 64) in [0, 1]."""
 
-    def __init__(self, channels: int = 3, latent_size: int = LATENT_SIZE):
+    def __init__(self):
         super().__init__()
-        self.fc1 = nn.Linear(latent_size, 1024)
+        self.fc1 = nn.Linear(LATENT_SIZE, 1024)
         self.deconv1 = nn.ConvTranspose2d(1024, 128, 5, stride=2)
         self.deconv2 = nn.ConvTranspose2d(128, 64, 5, stride=2)
         self.deconv3 = nn.ConvTranspose2d(64, 32, 6, stride=2)
-        self.deconv4 = nn.ConvTranspose2d(32, channels, 6, stride=2)
+        self.deconv4 = nn.ConvTranspose2d(32, 3, 6, stride=2)
 
     def forward(self, latents: Tensor) -> Tensor:
         x = F.relu(self.fc1(latents))
@@ -77,10 +77,10 @@ def _deconvolve(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
 class VAE(nn.Module):
     """Encoder and decoder; `forward` draws the latent with the reparametrisation trick."""
 
-    def __init__(self, channels: int = 3, latent_size: int = LATENT_SIZE):
+    def __init__(self):
         super().__init__()
-        self.encoder = Encoder(channels, latent_size)
-        self.decoder = Decoder(channels, latent_size)
+        self.encoder = Encoder()
+        self.decoder = Decoder()
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Frames (N, 3, 64, 64) in [0, 1] -> their reconstruction, mu and logsigma."""

@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from conftest import run, succeed
+from conftest import ENVIRONMENT, ROOT, assert_one_line_error, run, succeed
 
 from benchmarks.readout import QUANTITIES, true_state
 from benchmarks.studies import STUDIES
@@ -32,7 +33,21 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     other_budget = run("-m", "benchmarks.studies", *arguments, "--episodes", 256)
     assert other_budget.returncode == 1 and "'episodes': 128" in other_budget.stderr
     assert run("-m", "benchmarks.studies", *arguments, "--episodes", 100).returncode == 2  # not one generation
+    # A run that was stopped is not gone on with after other models or another budget, either.
+    begun = trained / "studies" / "ablations" / "untrained_M_0"
+    assert not begun.exists()
+    begun.mkdir(parents=True)
+    path.rename(begun / "run.json")
+    other_budget = run("-m", "benchmarks.studies", *arguments, "--episodes", 256)
+    assert other_budget.returncode == 1 and str(begun / "run.json") in other_budget.stderr
+    shutil.rmtree(begun)
     assert run("-m", "benchmarks.studies", *arguments[:-1], "no such").returncode == 2
+
+
+def test_a_study_that_lacks_the_first_driver_says_so_before_it_begins(trained, tmp_path):
+    arguments = ["levers", "--logdir", trained, "--episodes", 1280, "--out", tmp_path]
+    result = run("-m", "benchmarks.studies", *arguments, cwd=tmp_path, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)})
+    assert_one_line_error(result, "reproduce/round_0", "make reproduce")
 
 
 def test_the_settings_of_the_studies_are_options_that_exist():

@@ -19,12 +19,19 @@ import pytest
 import torch
 from conftest import ROOT, launch, run, workers_of
 
+from envs import make_env
 from models.controller import Architecture, Controller
 from models.mdrnn import MDRNN
-from traincontroller import starting_point
-from utils.checkpoints import load_checkpoint
+from traincontroller import search_scales, starting_point
+from utils.checkpoints import load_checkpoint, load_controller, load_driver, save_checkpoint
+from utils.cma_evolution import CmaEvolution
+from utils.commandline import UserError
 from utils.evolution_run import EvolutionRun
 from utils.mirrored_evolution import MirroredEvolution
+from utils.precision import fast_dtype
+from utils.rollouts import Episode, LockstepRunner
+from utils.tracks import evolution_tracks
+from utils.video import drive_episode
 
 SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-every", "2", "--eval-episodes", "3", "--patience", "30"]
 
@@ -167,6 +174,72 @@ def test_the_best_is_forgotten_when_v_and_m_change(logdir):
     assert best["epoch"] == 4 and best["reward"] == best["history"][-1]["return/mean"]
 
 
+def test_a_search_begins_at_a_controller_that_came_without_one(logdir):
+    """As those of the 2018 implementation do: it is where the search starts, and stays until a
+    mean is scored."""
+    torch.manual_seed(1)
+    path = logdir / "ctrl" / "best.tar"
+    save_checkpoint(path, {"state_dict": Controller().state_dict(), "epoch": 77, "reward": 5.0})
+    weights = checkpoint(logdir, "best.tar")["state_dict"]["fc.weight"]
+    other_kind = run("traincontroller.py", "--logdir", logdir, *SHORT, "--inputs", "z", "--generations", 1)
+    assert other_kind.returncode == 1 and str(path) in other_kind.stderr
+    arguments = ["--logdir", logdir, *SHORT, "--sigma", 1e-6, "--eval-every", 3]
+    process = start("traincontroller.py", *arguments)
+    wait_for(process, "generation 1:")
+    process.terminate()
+    process.wait(timeout=20)
+    assert torch.allclose(checkpoint(logdir)["state_dict"]["fc.weight"], weights, atol=1e-4)
+    assert checkpoint(logdir, "best.tar")["epoch"] == 77
+    resumed = run("traincontroller.py", *arguments, "--generations", 3)
+    assert resumed.returncode == 0 and "continuing after generation" in resumed.stdout, resumed.stderr
+    assert checkpoint(logdir, "best.tar")["epoch"] == 3
+
+    (logdir / "ctrl" / "checkpoint.tar").unlink()  # what is in best.tar is a search now
+    again = run("traincontroller.py", *arguments, "--generations", 3)
+    assert again.returncode == 0 and "continuing after generation 3" in again.stdout, again.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--tracks", 2], ["--search", "cma"], ["--search", "cma", "--weight-decay", 100, "--tracks", 4]]
+)
+def test_a_generation_moves_the_mean_as_its_episodes_say(options, tmp_path):
+    """A generation done again by hand: which candidate drives which tracks, what counts, and which way is up. With the
+    shipped V and M, so that every candidate drives differently."""
+    logdir = Path(shutil.copytree(ROOT / "pretrained", tmp_path / "run", ignore=lambda *_: {"ctrl"}))
+    size = ["--pop-size", 8, "--n-samples", 2, "--patience", 50, "--sigma", 0.1, "--seed", 5]
+    done = run("traincontroller.py", "--logdir", logdir, *size, *options, "--float32", "--generations", 1,
+               "--eval-episodes", 1)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+    start, scales = starting_point(None, Architecture(), 5), search_scales(Architecture(), 4)
+    cma = "cma" in options
+    evolution = (CmaEvolution if cma else MirroredEvolution)(start, scales, 8, 0.1, 5)
+    candidates = evolution.ask()
+    count = options[-1] if "--tracks" in options else 2 if cma else 8
+    tracks = evolution_tracks(5, 1, count)
+    runner = LockstepRunner(logdir, Architecture(), "fast", 16, "cpu", torch.float32)
+    for number in range(16):  # the first candidate drives on tracks 0 and 1, the second on the next two, ...
+        runner.submit(number, Episode(candidates[number // 2], tracks[number % count], patience=50))
+    returns = {}
+    while runner.busy:
+        returns |= {number: outcome.total_return for number, outcome in runner.advance()}
+    on_track = {t: np.mean([returns[number] for number in range(16) if number % count == t]) for t in range(count)}
+    decay = 100 if "--weight-decay" in options else 0
+    fitness = np.array(
+        [
+            np.mean([returns[number] - on_track[number % count] for number in (2 * i, 2 * i + 1)])
+            - decay * np.mean(candidate**2)
+            for i, candidate in enumerate(candidates)
+        ]
+    )
+    ranked = fitness if cma else np.abs(fitness[:4] - fitness[4:])
+    assert np.diff(np.sort(ranked)).min() > 0.1  # no rank is a matter of rounding
+    evolution.tell(fitness)
+    moved = checkpoint(logdir)["evolution"]["mean"].numpy()
+    assert np.abs(moved - start).max() > 0.01
+    np.testing.assert_allclose(moved, evolution.mean, atol=1e-5)
+
+
 def test_only_a_scored_mean_takes_the_place_of_the_best(tmp_path):
     evolution = MirroredEvolution(np.zeros(867), np.ones(867), 4, 0.1, seed=0)
     kept = []
@@ -179,6 +252,16 @@ def test_only_a_scored_mean_takes_the_place_of_the_best(tmp_path):
         assert load_checkpoint(tmp_path / "checkpoint.tar", "")["epoch"] == evolution.generation
         kept.append(load_checkpoint(tmp_path / "best.tar", "")["epoch"])
     assert kept == [1, 2, 2, 4]
+
+
+def test_a_search_is_not_taken_for_one_of_another_kind_and_the_same_size(tmp_path):
+    other = Architecture(sees_memory=False, hidden_units=24)
+    assert other.size == Architecture().size == 867
+    evolution = MirroredEvolution(np.zeros(867), np.ones(867), 4, 0.1, seed=0)
+    EvolutionRun(tmp_path, Architecture(), evolution, "a").finish_generation({})
+    assert EvolutionRun(tmp_path, Architecture(), evolution, "a").resume()
+    with pytest.raises(UserError, match="another kind of controller"):
+        EvolutionRun(tmp_path, other, evolution, "a").resume()
 
 
 @pytest.mark.parametrize("units", [0, 5])
@@ -269,11 +352,19 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
     assert last_line == f"score {score['mean']:.1f} +- {score['std']:.1f} over 2 tracks"
 
 
-def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(logdir, tmp_path):
-    assert run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 1).returncode == 0
-    result = run("test_controller.py", "--logdir", logdir, "--episodes", 1, "--json", tmp_path / "s.json")
+def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path):
+    """The shipped driver sees enough to drive a little differently in the fast one."""
+    result = run("test_controller.py", "--logdir", "pretrained", "--episodes", 1, "--json", tmp_path / "s.json")
     assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "s.json").read_text())["env"] == "gymnasium"
+    score = json.loads((tmp_path / "s.json").read_text())
+    assert score["env"] == "gymnasium"
+    controller = load_controller(ROOT / "pretrained")
+    device = torch.device("cpu")
+    driver = load_driver(ROOT / "pretrained", controller.architecture, device, fast_dtype(device))
+    vector = controller.to_vector().numpy()
+    expected, fast = ([*drive_episode(driver, vector, make_env(kind), 0)] for kind in ("gymnasium", "fast"))
+    assert score["returns"] == [pytest.approx(expected[-1])] and score["lengths"] == [len(expected)]
+    assert expected[-1] != pytest.approx(fast[-1])
 
 
 @pytest.mark.parametrize(
@@ -288,6 +379,7 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(logdir, tmp_
         ("test_controller.py", ["--episodes", "0"], 2, "--episodes"),
         ("test_controller.py", ["--record", "film.avi"], 2, ".gif"),
         ("test_controller.py", ["--json", "docs"], 2, "is a folder"),
+        ("test_controller.py", ["--json", "README.md/score.json"], 2, "cannot be written"),
         ("test_controller.py", ["--seed", "99990"], 2, "only tracks 0 to 99999"),
         ("test_controller.py", [], 1, "ctrl/best.tar: no such file; train C first: python traincontroller.py"),
     ],

@@ -1,57 +1,16 @@
 """The environments against Gymnasium's CarRacing-v3: rewards, ends, tracks bit for bit, frames within a grey level."""
 
-import math
-
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.envs.box2d.car_racing import FPS, CarRacing
+from gymnasium.envs.box2d.car_racing import CarRacing
 from gymnasium.utils.env_checker import check_env
 
 import envs
+from benchmarks.drivers import drive_away, drive_brownian, drive_randomly, drive_well
 from envs.carracing import shrink
 
 KINDS = ("fast", "gymnasium")
-
-
-# Policies: each is a generator function of (environment, random generator) that yields an action at each step.
-
-
-def drive_randomly(env, rng):
-    """Independent actions, uniform over the action space."""
-    while True:
-        yield rng.uniform([-1, 0, 0], [1, 1, 1]).astype(np.float32)
-
-
-def drive_brownian(env, rng):
-    """A random walk through the action space."""
-    action = rng.uniform([-1, 0, 0], [1, 1, 1])
-    while True:
-        action = np.clip(action + rng.normal(size=3) / math.sqrt(FPS), [-1, 0, 0], [1, 1, 1])
-        yield action.astype(np.float32)
-
-
-def drive_well(env, rng):
-    """Steers to a point of the track ahead of the car, slower where the track bends."""
-    car, track = env.unwrapped.car, np.array(env.unwrapped.track)
-    while True:
-        x, y = car.hull.position
-        speed = car.hull.linearVelocity.length
-        nearest = int(np.argmin((track[:, 2] - x) ** 2 + (track[:, 3] - y) ** 2))
-        target = track[(nearest + 3 + int(speed / 18)) % len(track)]
-        heading = car.hull.angle + math.pi / 2
-        error = math.remainder(math.atan2(target[3] - y, target[2] - x) - heading, 2 * math.pi)
-        directions = np.unwrap(track[(nearest + np.arange(2, 22)) % len(track), 1])
-        bend = np.abs(np.diff(directions)).sum()
-        excess = speed - max(40.0, 80.0 - 35.0 * bend)
-        gas, brake = (0.0, min(0.4, 0.04 * excess)) if excess > 0 else (min(0.5, -0.1 * excess), 0.0)
-        yield np.array([np.clip(-2.0 * error, -1, 1), gas, brake], np.float32)
-
-
-def drive_away(env, rng):
-    """Straight on, until the car has left the playfield."""
-    while True:
-        yield np.array([0.0, 0.5, 0.0], np.float32)
 
 
 class PartlyDrawn(envs.GymnasiumCarRacing):

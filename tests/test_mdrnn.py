@@ -102,10 +102,3 @@ def test_samples_have_the_moments_of_the_mixture():
     sigma = expected.variance.sqrt()
     assert ((draws.mean(0) - expected.mean).abs() / sigma).max() < 0.03
     assert draws.std(0).div(sigma).sub(1).abs().max() < 0.05
-
-
-def test_temperature_zero_is_the_mean_of_the_likeliest_component():
-    torch.manual_seed(0)
-    prediction = random_prediction(9)
-    likeliest = prediction.log_weights.argmax(-1)
-    assert (sample_mixture(prediction, temperature=0) == prediction.means[torch.arange(9), likeliest]).all()

@@ -59,6 +59,8 @@ def test_steps_are_done_once_and_in_order(tmp_path):
         "mdrnn": 2,
         "ctrl": 2,  # the second C begins anew, and goes on once
     }
+    shutil.rmtree(folder / "round_0")  # its user needs it no more
     assert [command.split()[0] for command in reproduce()[1]] == ["test_controller.py"]
+    assert (folder / "ctrl").exists() and not (folder / "round_0").exists()
     for command in commands:
         assert (ROOT / Path(command.split()[0])).exists()

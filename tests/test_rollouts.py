@@ -9,7 +9,7 @@ from models.controller import Architecture, Controller
 from models.driver import Driver
 from models.mdrnn import HIDDEN_SIZE
 from utils.checkpoints import load_mdrnn, load_vae
-from utils.rollouts import Episode, LockstepRunner, rollout_pool
+from utils.rollouts import Episode, LockstepRunner, rollout_pool, worker_devices
 
 CPU = torch.device("cpu")
 
@@ -82,6 +82,12 @@ def test_workers_change_nothing(untrained_run):
     with rollout_pool(untrained_run, LINEAR, "fast", CPU, workers=2, episodes=6, force_float32=True) as pool:
         outcomes = dict(pool.run(episodes))
     assert [outcomes[number] for number in range(6)] == alone
+
+
+def test_workers_spread_over_all_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert worker_devices(torch.device("cuda"), 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert worker_devices(CPU, 2) == ["cpu", "cpu"]
 
 
 def test_patience_ends_an_episode_and_charges_the_rest(untrained_run):

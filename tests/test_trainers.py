@@ -236,6 +236,20 @@ def test_the_learning_rate_rises_once_and_falls_in_every_epoch():
     assert [rate_factor(epoch, 0, 10) * WARM_UP for epoch in range(3)] == pytest.approx([1, 11, 21])
 
 
+@pytest.mark.parametrize("optimizer", [None, torch.optim.RMSprop])
+@both_trainers
+def test_training_goes_on_from_weights_alone(script, stage, optimizer, tiny_run, tiny_dataset):
+    """As a shipped model has no optimizer, and M of the 2018 implementation another one."""
+    state = checkpoint(tiny_run, stage)
+    (tiny_run / stage / "checkpoint.tar").unlink()
+    state["optimizer"] = optimizer([torch.nn.Parameter(torch.zeros(3))]).state_dict() if optimizer else None
+    save_checkpoint(tiny_run / stage / "best.tar", {key: value for key, value in state.items() if value is not None})
+    output = succeed(run(script, "--logdir", tiny_run, "--dataset", tiny_dataset, "--epochs", 1))
+    assert "a new training begins at them" in output
+    again = checkpoint(tiny_run, stage)
+    assert again["epoch"] == 1 and again["precision"] < state["precision"]
+
+
 @pytest.mark.parametrize("best", [30.0, -1.0])
 def test_the_learning_rate_is_halved_when_the_test_loss_stalls(best, tmp_path):
     """Below 0, as M's loss goes, as well as above."""
@@ -248,3 +262,12 @@ def test_the_learning_rate_is_halved_when_the_test_loss_stalls(best, tmp_path):
     training.finish_epoch({"loss/test": best + 1e-5})
     assert group["lr"] == 0.5
     assert torch.load(tmp_path / "best.tar")["epoch"] == 1
+
+    # A run of other constants goes on with today's.
+    state = load_checkpoint(tmp_path / "checkpoint.tar", "")
+    state["scheduler"] |= {"threshold": 1e-4, "patience": 1}
+    save_checkpoint(tmp_path / "checkpoint.tar", state)
+    resumed = TrainingRun(tmp_path, model, torch.optim.Adam(model.parameters(), lr=1.0), "the same in all epochs")
+    assert resumed.resume()
+    assert (resumed.scheduler.threshold, resumed.scheduler.patience) == (0, PLATEAU_PATIENCE)
+    assert resumed.scheduler.state_dict() == training.scheduler.state_dict()

@@ -22,6 +22,7 @@ class EvolutionRun:
     architecture: Architecture
     evolution: Evolution
     measure: str  # names what the mean's score is an average over; under another name it is not comparable
+    keeps_best: bool = False  # best.tar is an earlier controller, which stays there until a mean is scored
     history: list[dict[str, float]] = field(default_factory=list, init=False)  # one row of figures a generation
     best: float = field(default=-float("inf"), init=False)  # score of the mean in best.tar
 
@@ -43,29 +44,36 @@ class EvolutionRun:
         return f"best mean on the selection tracks: {self.best:.1f}"
 
     def resume(self) -> bool:
-        """Go on from the folder's checkpoint.tar; False if there is none. Raises UserError if that cannot be.
+        """Go on from the folder's checkpoint.tar, or its best.tar where that is all there is; False if no search is in
+        it. Raises UserError if that cannot be.
 
         The best score is forgotten if it was measured otherwise: the mean that is scored next is the best then.
         """
-        path = self.folder / "checkpoint.tar"
-        if not path.exists():
+        files = [path for name in ("checkpoint.tar", "best.tar") if (path := self.folder / name).exists()]
+        if not files:
             return False
+        path = files[0]
         remedy = "use the settings it was started with, or add --noreload to start over"
         state = load_checkpoint(path, remedy)
+        if "evolution" not in state and path.name == "best.tar":  # a controller that came without its search
+            return False
         try:
+            if Architecture.of(state["state_dict"]) != self.architecture:
+                raise ValueError("the saved evolution is of another kind of controller")
             self.evolution.load_state_dict(state["evolution"])
             self.history = list(state["history"])
+            self.keeps_best = state.get("keeps_best", False)
             if state.get("measure") == self.measure:
                 self.best = float(state["reward"])
             else:
                 print("V, M or --eval-episodes have changed: the best mean so far does not count any more")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error}); {remedy}") from None
         return True
 
     def finish_generation(self, row: dict[str, float]) -> None:
         """Count a generation with these figures, and write checkpoint.tar; best.tar, too, if the mean was just scored
-        ("return/mean") better than ever, or was never scored."""
+        ("return/mean") better than ever, or was never scored and there is nothing better."""
         self.history.append(row)
         score = row.get("return/mean")
         improved = score is not None and score > self.best
@@ -78,8 +86,10 @@ class EvolutionRun:
             "measure": self.measure,
             "evolution": self.evolution.state_dict(),
             "history": self.history,
+            "keeps_best": self.keeps_best,
         }
         # best.tar first: if the run dies between the two, the generation is done again and best.tar written again.
-        if improved or not any("return/mean" in row for row in self.history):
+        never_scored = not any("return/mean" in row for row in self.history)
+        if improved or (never_scored and not self.keeps_best):
             save_checkpoint(self.folder / "best.tar", state)
         save_checkpoint(self.folder / "checkpoint.tar", state)

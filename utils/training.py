@@ -80,18 +80,27 @@ class TrainingRun:
         self.stopping = EarlyStopping(STOPPING_PATIENCE)
 
     def resume(self) -> bool:
-        """Go on from the folder's checkpoint.tar; False if there is none. Raises UserError if it is damaged.
+        """Go on from the folder's checkpoint.tar, or its best.tar where that is all there is; False if training begins,
+        be it at the weights found there: a shipped model has no optimizer, M of the 2018 implementation another one.
+        Raises UserError if the file is damaged.
 
         The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then.
         """
-        path = self.folder / "checkpoint.tar"
-        if not path.exists():
+        files = [path for name in ("checkpoint.tar", "best.tar") if (path := self.folder / name).exists()]
+        if not files:
             return False
+        path = files[0]
         remedy = "add --noreload to start over"
         state = load_weights(self.model, path, remedy)
         try:
+            groups = state.get("optimizer", {"param_groups": [{}]})["param_groups"]
+            if not self.optimizer.defaults.keys() <= groups[0].keys():
+                print(f"{path}: weights without a state of this optimizer: a new training begins at them")
+                return False
             self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
+            # What it has seen counts, and today's constants.
+            constants = {name: getattr(self.scheduler, name) for name in ("factor", "patience", "threshold")}
+            self.scheduler.load_state_dict(state["scheduler"] | constants)
             self.stopping.load_state_dict(state["earlystopping"])
             self.epoch = int(state["epoch"])
             self.history = list(state.get("history", []))  # the 2018 implementation keeps none
@@ -99,7 +108,7 @@ class TrainingRun:
                 print("the test loss is measured otherwise than before: the best so far does not count any more")
                 self.stopping = EarlyStopping(self.stopping.patience)
                 self.scheduler.best, self.scheduler.num_bad_epochs = float("inf"), 0
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
 
