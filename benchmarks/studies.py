@@ -63,7 +63,6 @@ STUDIES: dict[str, dict[str, Setting]] = {
         "weight decay 100": Setting({"weight-decay": 100}),
         "CMA-ES, full covariance": Setting(CMA | {"diagonal-generations": 0}),
         "CMA-ES, diagonal, full from generation 5": Setting(CMA | {"diagonal-generations": 5}),
-        "CMA-ES, population 128, 1 track": Setting({"search": "cma"}),
         "from the first driver": Setting({"warm-start": FIRST_DRIVER}),
     },
     "ablations": {
@@ -93,17 +92,19 @@ def main() -> None:
     if unknown := set(args.only or []) - settings.keys():
         parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
 
-    for name in args.only or settings:
+    out = args.out / args.study
+    runs_of = {name: [run_path(out, name, seed) for seed in range(args.seeds)] for name in args.only or settings}
+    for name, paths in runs_of.items():
         if not settings[name].generations(args.episodes):
             parser.error(f"argument --episodes: too few for a generation of {name!r}")
-        if "warm-start" in settings[name].options and not Path(FIRST_DRIVER, "ctrl", "best.tar").exists():
+        warm = "warm-start" in settings[name].options and not all(path.exists() for path in paths)
+        if warm and not Path(FIRST_DRIVER, "ctrl", "best.tar").exists():
             raise UserError(f"{FIRST_DRIVER}: no driver for {name!r}; make reproduce, or leave it out with --only")
 
-    out = args.out / args.study
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
     for seed in range(args.seeds):
-        for name in args.only or settings:
-            path = out / f"{name.replace(',', '').replace(' ', '_')}_{seed}.json"
+        for name, paths in runs_of.items():
+            path = paths[seed]
             if path.exists():
                 check_terms(path, terms)
             else:
@@ -120,6 +121,10 @@ def main() -> None:
     runs = read_runs(out)
     print_table(runs)
     draw(runs, args.out / f"{args.study}.png")
+
+
+def run_path(folder: Path, setting: str, seed: int) -> Path:
+    return folder / f"{setting.replace(',', '').replace(' ', '_')}_{seed}.json"
 
 
 def check_terms(path: Path, terms: dict[str, Any]) -> None:
