@@ -14,8 +14,8 @@ class CmaEvolution:
     """Searches for the vector of the highest fitness around `start` (size,), at first with the standard deviations
     sigma * `scales` (size,).
 
-    The covariance is diagonal, in the first `diagonal_generations` or, with None, always: among 867 numbers a full one
-    takes more episodes to learn than it saves.
+    The covariance is diagonal, in the first `diagonal_generations` or, with None, always. A full one is no better after
+    1,280 episodes (docs/RESULTS.md), and takes longer to compute.
 
     What the search knows follows from its settings and the fitness of every candidate so far, because its random
     numbers depend on seed and generation alone. So the fitness is all that is saved, and resuming replays it, which
