@@ -126,7 +126,7 @@ def test_generation_that_is_stopped_goes_on(tmp_path):
         wait_until(lambda: list(tmp_path.glob("thread_*/*.npz")))
         process.terminate()
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "same command again" in errors
+    assert process.returncode == 130 and "the same command" in errors
     made = len(find_rollouts(tmp_path))
     assert 0 < made < 500
     succeed(generate(tmp_path, made + 3, "--threads", 2))
