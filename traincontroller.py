@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from models.controller import Architecture, Controller
 from models.vae import LATENT_SIZE
-from utils.checkpoints import fingerprint, load_controller
+from utils.checkpoints import file_to_resume, fingerprint, load_controller
 from utils.cma_evolution import CmaEvolution
 from utils.commandline import (
     UserError,
@@ -121,7 +121,7 @@ def main() -> None:
     architecture = Architecture(args.inputs == "zh", args.hidden_units)
     folder = args.logdir / "ctrl"
     # A controller that may have come without its search, as those of the 2018 implementation do.
-    found = not args.noreload and (folder / "best.tar").exists() and not (folder / "checkpoint.tar").exists()
+    found = not args.noreload and file_to_resume(folder) == folder / "best.tar"
     start = starting_point(args.warm_start or (args.logdir if found else None), architecture, args.seed)
     scales = search_scales(architecture, args.memory_scale)
     evolution: Evolution = (

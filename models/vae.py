@@ -12,7 +12,7 @@ FRAME_SIZE = 64
 
 
 class Encoder(nn.Module):
-    """Frames (N, 3, 64, 64) in [0, 1] -> mu and logsigma, each (N, latent_size)."""
+    """Frames (N, 3, 64, 64) in [0, 1] -> mu and logsigma, each (N, 32)."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (N, latent_size) -> frames (N, 3, 64, 64) in [0, 1]."""
+    """Latents (N, 32) -> frames (N, 3, 64, 64) in [0, 1]."""
 
     def __init__(self):
         super().__init__()

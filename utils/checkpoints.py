@@ -79,6 +79,12 @@ def load_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
     return state
 
 
+def file_to_resume(folder: Path) -> Path | None:
+    """What a stage goes on from: its checkpoint.tar, or best.tar where that is all there is; None if neither is."""
+    files = (folder / "checkpoint.tar", folder / "best.tar")
+    return next((path for path in files if path.exists()), None)
+
+
 def load_weights(model: nn.Module, path: Path, remedy: str) -> dict[str, Any]:
     """Load a checkpoint's weights into `model` and return the whole checkpoint.
 

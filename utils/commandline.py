@@ -27,7 +27,9 @@ def run_script(main: Callable[[], None]) -> None:
     except OSError as error:
         sys.exit(_fail(f"{error.filename or 'file system'}: {error.strerror or error}", status=1))
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; the same command, without --noreload, goes on from what is saved", status=130))
+        sys.exit(
+            _fail("interrupted; the same command again, but for --noreload, goes on from what is saved", status=130)
+        )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from models.controller import Architecture, Controller
-from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.checkpoints import file_to_resume, load_checkpoint, save_checkpoint
 from utils.cma_evolution import CmaEvolution
 from utils.commandline import UserError
 from utils.mirrored_evolution import MirroredEvolution
@@ -49,10 +49,9 @@ class EvolutionRun:
 
         The best score is forgotten if it was measured otherwise: the mean that is scored next is the best then.
         """
-        files = [path for name in ("checkpoint.tar", "best.tar") if (path := self.folder / name).exists()]
-        if not files:
+        path = file_to_resume(self.folder)
+        if path is None:
             return False
-        path = files[0]
         remedy = "use the settings it was started with, or add --noreload to start over"
         state = load_checkpoint(path, remedy)
         if "evolution" not in state and path.name == "best.tar":  # a controller that came without its search

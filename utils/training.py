@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from utils.checkpoints import load_weights, save_checkpoint
+from utils.checkpoints import file_to_resume, load_weights, save_checkpoint
 from utils.commandline import UserError
 
 # Without the rise a high learning rate may make training diverge (docs/PERFORMANCE.md).
@@ -86,10 +86,9 @@ class TrainingRun:
 
         The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then.
         """
-        files = [path for name in ("checkpoint.tar", "best.tar") if (path := self.folder / name).exists()]
-        if not files:
+        path = file_to_resume(self.folder)
+        if path is None:
             return False
-        path = files[0]
         remedy = "add --noreload to start over"
         state = load_weights(self.model, path, remedy)
         try:
