@@ -24,27 +24,35 @@ once() {
     touch "$stamp"
 }
 
-# round NUMBER V_EPOCHS M_EPOCHS GENERATIONS: V and M learn on from all rollouts so far (their epochs count from the
-# beginning), and C starts anew, because what it saw with the old ones means something else now.
+# round NUMBER V_EPOCHS M_EPOCHS GENERATIONS [OPTION...]: V and M learn on from all rollouts so far (their epochs count
+# from the beginning), and then C evolves, because what the C before saw with the old ones means something else now.
 round() {
     once "vae_$1" "$python" trainvae.py --logdir "$run" --dataset "$data" --epochs "$2" --kl-weight 0.01
     once "mdrnn_$1" "$python" trainmdrnn.py --logdir "$run" --dataset "$data" --epochs "$3"
-    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4"
+    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4" "${@:5}"
 }
 
-# V and M learn on in their place, so they are copied; C is moved.
-keep_first_driver() {
-    mkdir -p "$run/round_0"
-    cp -r "$run/vae" "$run/mdrnn" "$run/round_0"
-    [ -e "$run/round_0/ctrl" ] || mv "$run/ctrl" "$run/round_0"
+# rollouts NUMBER COUNT: what the driver of the round before sees.
+rollouts() {
+    once "data_$1" "$python" data/generation_script.py --rootdir "$data/round_$1" --rollouts "$2" --seed "$1" \
+        --policy controller --logdir "$run"
+}
+
+# keep ROUND: its driver gets a folder of its own. V and M learn on in their place, so they are copied; C is moved.
+keep() {
+    mkdir -p "$run/round_$1"
+    cp -r "$run/vae" "$run/mdrnn" "$run/round_$1"
+    [ -e "$run/round_$1/ctrl" ] || mv "$run/ctrl" "$run/round_$1"
 }
 
 once data_0 "$python" data/generation_script.py --rootdir "$data/round_0" --rollouts 300
 round 0 3 6 20
-once data_1 "$python" data/generation_script.py --rootdir "$data/round_1" --rollouts 400 --seed 1 \
-    --policy controller --logdir "$run"
-once keep_0 keep_first_driver
+rollouts 1 400
+once keep_0 keep 0
 round 1 6 30 30
-# Small steps now: near a good mean the search need not look far.
-once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --generations 80
+rollouts 2 400
+once keep_1 keep 1
+round 2 12 54 20 --warm-start "$run/round_1"
+# Small steps now: near a good mean the search need not look far. A better one shows on many tracks only.
+once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --generations 80 --eval-episodes 256
 "$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"

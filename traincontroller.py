@@ -61,6 +61,12 @@ def parse_arguments() -> argparse.Namespace:
         help="tracks in a generation, dealt to the candidates in turn; without it, every pair has its own, and with "
         "--search cma all candidates drive the same --n-samples",
     )
+    option(
+        "--count-by",
+        choices=["rank", "size"],
+        help="how much a pair moves the mean: by the rank of its difference in return (default), or by the root of its "
+        "size, which keeps a fast driver on the road",
+    )
     option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
     option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
     option(
@@ -108,6 +114,8 @@ def parse_arguments() -> argparse.Namespace:
         if args.diagonal_generations is not None:
             parser.error("argument --diagonal-generations: only with --search cma")
     else:
+        if args.count_by is not None:
+            parser.error("argument --count-by: only with --search mirrored")
         args.tracks = args.tracks or args.n_samples
         if not args.n_samples <= args.tracks <= max(args.n_samples, args.pop_size * args.n_samples // 4):
             parser.error("argument --tracks: at least --n-samples, and so few that four candidates drive each")
@@ -125,7 +133,7 @@ def main() -> None:
     start = starting_point(args.warm_start or (args.logdir if found else None), architecture, args.seed)
     scales = search_scales(architecture, args.memory_scale)
     evolution: Evolution = (
-        MirroredEvolution(start, scales, args.pop_size, args.sigma, args.seed)
+        MirroredEvolution(start, scales, args.pop_size, args.sigma, args.seed, by_size=args.count_by == "size")
         if args.search == "mirrored"
         else CmaEvolution(start, scales, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
     )

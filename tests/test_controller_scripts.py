@@ -199,7 +199,9 @@ def test_a_search_begins_at_a_controller_that_came_without_one(logdir):
     assert again.returncode == 0 and "continuing after generation 3" in again.stdout, again.stderr
 
 
-@pytest.mark.parametrize("options", [["--tracks", 4], ["--search", "cma", "--weight-decay", 100, "--tracks", 4]])
+@pytest.mark.parametrize(
+    "options", [["--tracks", 4], ["--count-by", "size"], ["--search", "cma", "--weight-decay", 100, "--tracks", 4]]
+)
 def test_a_generation_moves_the_mean_as_its_episodes_say(options, tmp_path):
     """A generation done again by hand: which candidate drives which tracks, what counts, and which way is up. With the
     shipped V and M, so that every candidate drives differently."""
@@ -211,7 +213,8 @@ def test_a_generation_moves_the_mean_as_its_episodes_say(options, tmp_path):
 
     start, scales = starting_point(None, Architecture(), 5), search_scales(Architecture(), 4)
     cma = "cma" in options
-    evolution = (CmaEvolution if cma else MirroredEvolution)(start, scales, 8, 0.1, 5)
+    by_size = {"by_size": True} if "--count-by" in options else {}
+    evolution = (CmaEvolution if cma else MirroredEvolution)(start, scales, 8, 0.1, 5, **by_size)
     candidates = evolution.ask()
     count = options[-1] if "--tracks" in options else 2 if cma else 8
     tracks = evolution_tracks(5, 1, count)
@@ -374,6 +377,7 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path):
         ("traincontroller.py", ["--pop-size", "5"], 2, "even"),
         ("traincontroller.py", ["--pop-size", "8", "--tracks", "3"], 2, "divisor of 4"),
         ("traincontroller.py", ["--diagonal-generations", "3"], 2, "only with --search cma"),
+        ("traincontroller.py", ["--search", "cma", "--count-by", "size"], 2, "only with --search mirrored"),
         ("test_controller.py", ["--episodes", "0"], 2, "--episodes"),
         ("test_controller.py", ["--record", "film.avi"], 2, ".gif"),
         ("test_controller.py", ["--json", "docs"], 2, "is a folder"),

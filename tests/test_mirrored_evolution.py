@@ -9,8 +9,10 @@ from utils.mirrored_evolution import MirroredEvolution
 START, SCALES = np.linspace(-0.1, 0.1, 50), np.repeat([0.5, 2.0], 25)
 
 
-def new(population: int = 32, sigma: float = 0.02, seed: int = 3, scales: np.ndarray = SCALES) -> MirroredEvolution:
-    return MirroredEvolution(START, scales, population, sigma, seed)
+def new(
+    population: int = 32, sigma: float = 0.02, seed: int = 3, scales: np.ndarray = SCALES, by_size: bool = False
+) -> MirroredEvolution:
+    return MirroredEvolution(START, scales, population, sigma, seed, by_size)
 
 
 def test_candidates_are_mirrored_pairs_around_the_mean_and_as_wide_as_asked():
@@ -40,8 +42,9 @@ def test_a_saved_state_does_not_change_with_the_search():
 
 
 @pytest.mark.parametrize("population", [4, 32, 256])
-def test_it_climbs(population):
-    evolution = evolve(new(population, sigma=0.05), 4096 // population)
+@pytest.mark.parametrize("by_size", [False, True])
+def test_it_climbs(population, by_size):
+    evolution = evolve(new(population, sigma=0.05, by_size=by_size), 4096 // population)
     assert fitness(evolution.mean[None])[0] > 0.3 * fitness(START[None])[0]
 
 
@@ -69,8 +72,19 @@ def test_one_wreck_counts_no_more_than_its_rank():
     assert np.linalg.norm(wild.mean - mild.mean) < 0.9 * moved
 
 
-def test_pairs_without_a_difference_move_nothing():
-    evolution = new()
+def test_by_size_a_pair_counts_by_the_root_of_its_difference():
+    """Four times the difference, twice the step; and the steps of a generation are as long in all as by rank."""
+    evolution = new(population=4, by_size=True)
+    candidates = evolution.ask()
+    directions = candidates[:2] - START
+    evolution.tell(np.array([100.0, 0.0, 0.0, 400.0]))  # the first pair by 100 in favour of +d, the second by 400 of -d
+    step = (directions[0] - 2 * directions[1]) / np.sqrt((1 + 4) / 2) / 32
+    np.testing.assert_allclose(evolution.mean, START + step, atol=1e-6)
+
+
+@pytest.mark.parametrize("by_size", [False, True])
+def test_pairs_without_a_difference_move_nothing(by_size):
+    evolution = new(by_size=by_size)
     evolution.ask()
     evolution.tell(np.zeros(32))
     np.testing.assert_array_equal(evolution.mean, START.astype(np.float32))

@@ -40,27 +40,29 @@ def test_steps_are_done_once_and_in_order(tmp_path):
     status, commands = reproduce()
     assert status == 0
     assert commands[0].startswith("traincontroller.py --logdir runs/one")
-    (made,) = [command for command in commands if "--policy controller" in command]
-    assert "--rootdir datasets/runs_one/round_1" in made and "--seed 1" in made and "--logdir runs/one" in made
-    assert [command.split()[0] for command in commands[2:]] == [
-        "trainvae.py",
-        "trainmdrnn.py",
-        "traincontroller.py",
-        "traincontroller.py",
-        "test_controller.py",
-    ]
+    made = [command for command in commands if "--policy controller" in command]
+    assert all(f"--rootdir datasets/runs_one/round_{i} --rollouts 400 --seed {i}" in made[i - 1] for i in (1, 2))
+    assert len(made) == 2 and all(command.endswith("--logdir runs/one") for command in made)
+    round_ = ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "traincontroller.py"]
+    last = ["traincontroller.py", "test_controller.py"]
+    assert [command.split()[0] for command in commands[1:]] == 2 * round_ + last
+    assert [command for command in commands if "--warm-start runs/one/round_1" in command] == [commands[8]]
     folder = tmp_path / "runs" / "one"
     trainings = {str(path.parent.relative_to(folder)): len(path.read_text()) for path in folder.rglob("trainings")}
     assert trainings == {
         "round_0/vae": 1,
         "round_0/mdrnn": 1,
         "round_0/ctrl": 1,
-        "vae": 2,
-        "mdrnn": 2,
-        "ctrl": 2,  # the second C begins anew, and goes on once
+        "round_1/vae": 2,
+        "round_1/mdrnn": 2,
+        "round_1/ctrl": 1,
+        "vae": 3,
+        "mdrnn": 3,
+        "ctrl": 2,  # each C begins anew, and the last goes on once
     }
-    shutil.rmtree(folder / "round_0")  # its user needs it no more
+    shutil.rmtree(folder / "round_0")  # its user needs them no more
+    shutil.rmtree(folder / "round_1")
     assert [command.split()[0] for command in reproduce()[1]] == ["test_controller.py"]
-    assert (folder / "ctrl").exists() and not (folder / "round_0").exists()
+    assert (folder / "ctrl").exists() and not list(folder.glob("round_*"))
     for command in commands:
         assert (ROOT / Path(command.split()[0])).exists()

@@ -19,19 +19,30 @@ class MirroredEvolution:
     any step away from the mean costs. What is left says which way is up along d. So pairs need not be compared on
     common tracks, and a generation can see many tracks.
 
-    Differences count by their signed ranks, because one car that leaves the track costs more than all others gain.
+    Differences count by their signed ranks, because one car that leaves the track costs more than all others gain. But
+    a mean that drives well gets faster and faster by that, until it leaves the track too often: with `by_size`,
+    differences count by the roots of their sizes.
 
     The step size `sigma` times `scales` (size,), the standard deviation of d, stays as it is: it is how far the search
     looks, and a mean that is near the best wants a smaller one. A saved search goes on with any population and sigma.
     """
 
-    def __init__(self, start: np.ndarray, scales: np.ndarray, population: int, sigma: float, seed: int):
+    def __init__(
+        self,
+        start: np.ndarray,
+        scales: np.ndarray,
+        population: int,
+        sigma: float,
+        seed: int,
+        by_size: bool = False,
+    ):
         if population % 2:
             raise ValueError("pairs need an even population")
         self._mean = np.array(start, dtype=np.float64)
         self._scales = scales
         self._pairs = population // 2
         self._seed = seed
+        self._by_size = by_size
         self.sigma = sigma
         self.generation = 0  # how many generations are done
 
@@ -51,8 +62,10 @@ class MirroredEvolution:
     def tell(self, fitness: np.ndarray) -> None:
         """The candidates' fitness (population,), higher is better; ends the generation."""
         difference = fitness[: self._pairs] - fitness[self._pairs :]
-        weights = np.sign(difference) * (np.abs(difference).argsort(kind="stable").argsort(kind="stable") + 1)
-        weights /= np.sqrt(np.square(np.arange(self._pairs) + 1).mean())  # a mean square of 1
+        size = np.abs(difference)
+        counts = np.sqrt(size) if self._by_size else size.argsort(kind="stable").argsort(kind="stable") + 1
+        # A mean square of 1; where no size differs from 0, there is nothing to divide by.
+        weights = np.sign(difference) * counts / (np.sqrt(np.square(counts).mean()) or 1)
         self._mean += PAIR_STEP * self.sigma * self._scales * (weights @ self._directions)
         self.generation += 1
 
