@@ -1,8 +1,9 @@
-"""Draws the pictures of docs/RESULTS.md from the raw figures in docs/results/ and the history in pretrained/.
+"""Draws the pictures of docs/RESULTS.md from the raw figures in docs/results/.
 
     python -m benchmarks.plot_results
 
-learning_curve.png: the score of the distribution's mean over episodes and over core-hours, beside the paper's own run
+learning_curve.png: the score of the distribution's mean over episodes and over core-hours, round by round
+(evolution.json: the histories of a run of reproduce.sh, which --logdir reads anew), beside the paper's own run
 (paper_learning_curve.csv, from the log published with it: github.com/hardmaru/WorldModelsExperiments, carracing/log).
 scores.png: the returns of the shipped driver on its test tracks. Prints what they show.
 """
@@ -18,31 +19,37 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 from envs.carracing import MAX_EPISODE_STEPS  # noqa: E402
-from utils.checkpoints import load_checkpoint  # noqa: E402
+from utils.checkpoints import load_checkpoint, write_atomically  # noqa: E402
 from utils.commandline import run_script, script_parser  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "docs" / "results"
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
 PAPER_SCORE = 906
 LOST = 850  # less than this is a lap not driven to its end
+History = list[dict[str, float]]  # one row a generation, as traincontroller.py keeps it
 
 
 def main() -> None:
     parser = script_parser(__doc__)
+    parser.add_argument("--logdir", type=Path, help="a run of reproduce.sh, to be kept in evolution.json first")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="folder of the raw figures")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    history = load_checkpoint(ROOT / "pretrained" / "ctrl" / "checkpoint.tar", "it belongs to the project")["history"]
-    score = json.loads((RESULTS / "driver_score.json").read_text())
-    draw_learning_curve(history, args.out / "learning_curve.png")
+    if args.logdir:
+        text = json.dumps(read_rounds(args.logdir), indent=1).encode() + b"\n"
+        write_atomically(args.results / "evolution.json", lambda file: file.write(text))
+    rounds = scored_generations(json.loads((args.results / "evolution.json").read_text()))
+    score = json.loads((args.results / "driver_score.json").read_text())
+    draw_learning_curve(rounds, args.results / "paper_learning_curve.csv", args.out / "learning_curve.png")
     draw_scores(score, args.out / "scores.png")
 
-    print("| generation | episodes | core-hours | mean |\n|---|---|---|---|")
-    for row in history:
-        if "return/mean" in row:
+    print("| round | generation | episodes so far | core-hours so far | mean |\n|---|---|---|---|---|")
+    for number, rows in enumerate(rounds):
+        for row in rows:
             hours = row["seconds"] * CORES / 3600
-            print(f"| {row['generation']:.0f} | {row['episodes']:.0f} | {hours:.2f} | {row['return/mean']:.1f} |")
+            where = f"{number} | {row['generation']:.0f} | {row['episodes']:.0f} | {hours:.2f}"
+            print(f"| {where} | {row['return/mean']:.1f} |")
     returns, lengths = np.array(score["returns"]), np.array(score["lengths"])
     print(
         f"{score['mean']:.1f} +- {score['std']:.1f} (standard error {score['sem']:.1f}) over {len(returns)} tracks "
@@ -53,30 +60,39 @@ def main() -> None:
     )
 
 
-def draw_learning_curve(history: list[dict[str, float]], path: Path) -> None:
-    """history: one row a generation, as traincontroller.py keeps it."""
-    with (RESULTS / "paper_learning_curve.csv").open() as file:
+def read_rounds(logdir: Path) -> list[History]:
+    """The history of every C of a run of reproduce.sh, first round first."""
+    folders = [*sorted(logdir.glob("round_*")), logdir]
+    return [load_checkpoint(folder / "ctrl" / "checkpoint.tar", "train it first")["history"] for folder in folders]
+
+
+def scored_generations(rounds: list[History]) -> list[History]:
+    """Of every round the generations whose mean was scored, with the episodes and seconds of the rounds before."""
+    scored, before = [], {"episodes": 0.0, "seconds": 0.0}
+    for history in rounds:
+        rows = [row for row in history if "return/mean" in row]
+        scored.append([row | {name: row[name] + value for name, value in before.items()} for row in rows])
+        before = {name: value + history[-1][name] for name, value in before.items()}
+    return scored
+
+
+def draw_learning_curve(rounds: list[History], paper_csv: Path, path: Path) -> None:
+    """rounds: as `scored_generations` makes them."""
+    with paper_csv.open() as file:
         paper = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    ours = [row for row in history if "return/mean" in row]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
-    for panel, ours_x, paper_x, label in (
-        (
-            axes[0],
-            [row["episodes"] for row in ours],
-            [row["episodes"] for row in paper],
-            "episodes",
-        ),
-        (
-            axes[1],
-            [row["seconds"] * CORES / 3600 for row in ours],
-            [row["seconds"] * PAPER_CORES / 3600 for row in paper],
-            "core-hours of C's training",
-        ),
+    hours, paper_hours = CORES / 3600, PAPER_CORES / 3600
+    for panel, column, ours, papers, label in (
+        (axes[0], "episodes", 1, 1, "episodes"),
+        (axes[1], "seconds", hours, paper_hours, "core-hours of C's training"),
     ):
-        panel.plot(ours_x, [row["return/mean"] for row in ours], marker=".", label="this repository")
-        panel.plot(paper_x, [row["mean_return_of_distribution_mean"] for row in paper], label="the paper's run")
+        for number, rows in enumerate(rounds):
+            means = [row["return/mean"] for row in rows]
+            panel.plot([row[column] * ours for row in rows], means, "o-", ms=4, label=f"here, round {number}")
+        means = [row["mean_return_of_distribution_mean"] for row in paper]
+        panel.plot([row[column] * papers for row in paper], means, color="black", lw=1, label="the paper's run")
         panel.axhline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's score, 906")
-        panel.set(xscale="log", xlabel=label, ylabel="return of the distribution's mean", ylim=(400, 950))
+        panel.set(xscale="log", xlabel=label, ylabel="return of the distribution's mean", ylim=(300, 950))
         panel.grid(alpha=0.3)
     axes[0].legend(loc="lower right")
     figure.savefig(path, dpi=110)

@@ -7,6 +7,7 @@ import shutil
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import torch
 from conftest import ENVIRONMENT, ROOT, assert_one_line_error, run, succeed
 
 from benchmarks.readout import QUANTITIES, true_state
@@ -115,7 +116,25 @@ def test_what_is_plain_to_see_can_be_read_out():
 
 def test_a_score_becomes_a_histogram_and_a_line(tmp_path):
     lines = succeed(run("-m", "benchmarks.plot_results", "--out", tmp_path)).splitlines()
-    assert any(re.match(r"\| \d+ \| \d+ \| \d+\.\d\d \| \d+\.\d \|", line) for line in lines)
+    assert any(re.match(r"\| \d \| \d+ \| \d+ \| \d+\.\d\d \| \d+\.\d \|", line) for line in lines)
     assert re.fullmatch(r"\d+\.\d \+- \d+\.\d \(standard error \d+\.\d\) over \d+ tracks.*", lines[-1])
     for name in ("learning_curve.png", "scores.png"):
         assert imageio.imread(tmp_path / name).std() > 10
+
+
+def test_a_round_counts_on_from_those_before(tmp_path):
+    logdir, results = tmp_path / "run", tmp_path / "results"
+    results.mkdir()
+    for name in ("driver_score.json", "paper_learning_curve.csv"):
+        shutil.copy(ROOT / "docs" / "results" / name, results)
+    for folder in (logdir / "round_0", logdir):
+        (folder / "ctrl").mkdir(parents=True)
+        shutil.copy(ROOT / "pretrained" / "ctrl" / "checkpoint.tar", folder / "ctrl")
+    output = succeed(run("-m", "benchmarks.plot_results", "--logdir", logdir, "--results", results, "--out", tmp_path))
+    rows = [line.strip("| ").split(" | ") for line in output.splitlines() if re.match(r"\| \d ", line)]
+    first, second = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    history = torch.load(logdir / "ctrl" / "checkpoint.tar", weights_only=True)["history"]
+    assert [row[0] for row in rows] == ["0"] * len(first) + ["1"] * len(first)
+    assert [int(b[2]) - int(a[2]) for a, b in zip(first, second, strict=True)] == [history[-1]["episodes"]] * len(first)
+    assert [row[4] for row in first] == [row[4] for row in second]  # the means are what they were
+    assert json.loads((results / "evolution.json").read_text()) == [history, history]
