@@ -7,7 +7,6 @@ the same command gives the same returns again. The last line on stdout is the sc
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.checkpoints import load_controller, load_driver, write_atomically
+from utils.checkpoints import load_controller, load_driver, write_json
 from utils.commandline import (
     add_device_argument,
     natural_int,
@@ -111,7 +110,7 @@ def main() -> None:
             "lengths": [outcome.length for outcome in outcomes],
             "logdir": str(args.logdir),
         }
-        write_atomically(args.json, lambda file: file.write(json.dumps(score, indent=1).encode() + b"\n"))
+        write_json(args.json, score)
         print(f"returns: {args.json}")
     print(f"score {returns.mean():.1f} +- {returns.std():.1f} over {len(returns)} tracks")
 

@@ -8,7 +8,6 @@ errors against what V saw (latents) and what was to be seen (pixels), and draws 
 to memory.png.
 """
 
-import json
 import math
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from data.encoding import encode  # noqa: E402
 from data.loaders import find_rollouts, load_rollout, split_rollouts  # noqa: E402
 from models.mdrnn import MDRNN, Prediction, mixture_nll  # noqa: E402
 from models.vae import VAE, to_images  # noqa: E402
-from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, write_atomically  # noqa: E402
+from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, write_json  # noqa: E402
 from utils.commandline import positive_int, run_script, script_parser  # noqa: E402
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -53,7 +52,7 @@ def main() -> None:
     rewards = errors.pop("reward_m").item(), errors.pop("reward_mean").item()
     result = {name: values.tolist() for name, values in errors.items()}
     result |= {"pixel_steps": PIXEL_STEPS, "windows": sum(len(part["nll"]) for part in windows), "history": history}
-    write_atomically(args.out / "memory.json", lambda file: file.write(json.dumps(result, indent=1).encode() + b"\n"))
+    write_json(args.out / "memory.json", result)
     draw(result, args.out / "memory.png")
     print(f"{result['windows']} moments of {len(windows)} held-out rollouts")
     print(f"negative log likelihood of the next latent's mean: {errors['nll'].item():.2f} nats")

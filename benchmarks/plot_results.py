@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 from envs.carracing import MAX_EPISODE_STEPS  # noqa: E402
-from utils.checkpoints import load_checkpoint, write_atomically  # noqa: E402
+from utils.checkpoints import load_checkpoint, write_json  # noqa: E402
 from utils.commandline import run_script, script_parser  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -37,8 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.logdir:
-        text = json.dumps(read_rounds(args.logdir), indent=1).encode() + b"\n"
-        write_atomically(args.results / "evolution.json", lambda file: file.write(text))
+        write_json(args.results / "evolution.json", read_rounds(args.logdir))
     rounds = scored_generations(json.loads((args.results / "evolution.json").read_text()))
     score = json.loads((args.results / "driver_score.json").read_text())
     draw_learning_curve(rounds, args.results / "paper_learning_curve.csv", args.out / "learning_curve.png")

@@ -22,7 +22,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from utils.checkpoints import fingerprint, load_checkpoint, write_atomically  # noqa: E402
+from utils.checkpoints import fingerprint, load_checkpoint, write_json  # noqa: E402
 from utils.commandline import UserError, positive_int, run_script, script_parser  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -115,8 +115,8 @@ def main() -> None:
                 if begun.exists():
                     check_terms(begun, terms)
                 else:
-                    write_run(begun, run)
-                write_run(path, run | {"history": evolve(folder, settings[name], seed, args)})
+                    write_json(begun, run)
+                write_json(path, run | {"history": evolve(folder, settings[name], seed, args)})
                 shutil.rmtree(folder)
     runs = read_runs(out)
     print_table(runs)
@@ -132,10 +132,6 @@ def check_terms(path: Path, terms: dict[str, Any]) -> None:
     run = json.loads(path.read_text())
     if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
         raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
-
-
-def write_run(path: Path, run: dict[str, Any]) -> None:
-    write_atomically(path, lambda file: file.write(json.dumps(run, indent=1).encode() + b"\n"))
 
 
 def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:

@@ -1,6 +1,7 @@
 """Checkpoint files: written whole or not at all, and read without running any code that they carry."""
 
 import hashlib
+import json
 import os
 import pickle
 import tempfile
@@ -77,6 +78,11 @@ def load_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(state, dict) or "state_dict" not in state:
         raise UserError(f"{path}: not a checkpoint (no 'state_dict' in it); {remedy}")
     return state
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write figures as indented JSON, whole or not at all."""
+    write_atomically(path, lambda file: file.write(json.dumps(value, indent=1).encode() + b"\n"))
 
 
 def file_to_resume(folder: Path) -> Path | None:
