@@ -18,7 +18,7 @@ once() {
     local stamp=$run/done/$1
     shift
     [ -e "$stamp" ] && return
-    echo "== $* =="
+    echo "== $(date +%T) $* =="
     "$@"
     mkdir -p "$run/done"
     touch "$stamp"

@@ -63,6 +63,7 @@ STUDIES: dict[str, dict[str, Setting]] = {
         "weight decay 100": Setting({"weight-decay": 100}),
         "CMA-ES, full covariance": Setting(CMA | {"diagonal-generations": 0}),
         "CMA-ES, diagonal, full from generation 5": Setting(CMA | {"diagonal-generations": 5}),
+        "pairs count by size": Setting({"count-by": "size"}),
         "from the first driver": Setting({"warm-start": FIRST_DRIVER}),
     },
     "ablations": {
