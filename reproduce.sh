@@ -7,21 +7,32 @@
 # The first two drivers stay in <RUN FOLDER>/round_0 and round_1, run folders of their own.
 # Stopped at any time, the same command goes on where it was.
 set -euo pipefail
+case ${1:-} in -*)
+    sed -n '/^# /s/^# //p;/^set/q' "$0"
+    exit
+    ;;
+esac
 cd "$(dirname "$0")"
 run=${1:-reproduce}
 run=${run%/}
 data=datasets/${run//\//_}
 python=${PYTHON:-python3}
 
-# once NAME COMMAND...: a step that is done is not repeated, because rollouts are those of the driver of their time.
+# once NAME COMMAND...: a step that is done is not repeated, because rollouts are those of the driver of their time. Its
+# command is kept, but for the name of Python.
 once() {
-    local stamp=$run/done/$1
+    local stamp=$run/done/$1 command="${*:2}"
+    command=${command#"$python "}
     shift
-    [ -e "$stamp" ] && return
-    echo "== $(date +%T) $* =="
+    if [ -e "$stamp" ]; then
+        [ "$(cat "$stamp")" = "$command" ] && return
+        echo "error: $stamp was done otherwise, by another version of $0: choose another run folder" >&2
+        exit 1
+    fi
+    echo "== $(date +%T) $command =="
     "$@"
     mkdir -p "$run/done"
-    touch "$stamp"
+    echo "$command" > "$stamp"
 }
 
 # round NUMBER V_EPOCHS M_EPOCHS GENERATIONS [OPTION...]: V and M learn on from all rollouts so far (their epochs count

@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
         "--count-by",
         choices=["rank", "size"],
         help="how much a pair moves the mean: by the rank of its difference in return (default), or by the root of its "
-        "size, which keeps a fast driver on the road",
+        "size, so that a lost lap counts for more",
     )
     option("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection tracks")
     option("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
@@ -137,7 +137,7 @@ def main() -> None:
         if args.search == "mirrored"
         else CmaEvolution(start, scales, args.pop_size, args.sigma, args.seed, args.diagonal_generations)
     )
-    measure = f"{args.eval_episodes} tracks with {fingerprint(args.logdir, 'vae', 'mdrnn')}"
+    measure = f"{args.eval_episodes} tracks ({args.env}) with {fingerprint(args.logdir, 'vae', 'mdrnn')}"
     run = EvolutionRun(folder, architecture, evolution, measure, keeps_best=found)
     if not args.noreload and run.resume():
         print(f"continuing after generation {evolution.generation}, step size {evolution.sigma:.4g}; {run.standing}")

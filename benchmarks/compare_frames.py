@@ -6,7 +6,6 @@ prints the mean absolute error (grey levels of 255) over whole episodes of sever
 included, and writes docs/images/fast_vs_gymnasium.png: Gymnasium's frame, the fast one, 8 times their difference.
 """
 
-import argparse
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks.drivers import drive_away, drive_brownian, drive_randomly, drive_well
 from envs import make_env
+from utils.commandline import positive_int, run_script, script_parser
 
 PICTURE = Path(__file__).parent.parent / "docs/images/fast_vs_gymnasium.png"
 POLICIES = {"random": drive_randomly, "brownian": drive_brownian, "good": drive_well, "away": drive_away}
@@ -63,8 +63,8 @@ def draw_moments() -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=2, help="episodes for each driver (default 2)")
+    parser = script_parser(__doc__)
+    parser.add_argument("--episodes", type=positive_int, default=2, help="episodes for each driver")
     arguments = parser.parse_args()
 
     print(f"{'driver':<10}{'frames':>8}{'mean':>8}{'first 50':>10}{'worst frame':>13}{'bias':>8}")
@@ -85,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,7 +24,7 @@ from data.loaders import find_rollouts, load_rollout, split_rollouts  # noqa: E4
 from models.mdrnn import MDRNN, Prediction, mixture_nll  # noqa: E402
 from models.vae import VAE, to_images  # noqa: E402
 from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, write_json  # noqa: E402
-from utils.commandline import positive_int, run_script, script_parser  # noqa: E402
+from utils.commandline import UserError, positive_int, run_script, script_parser  # noqa: E402
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 CPU = torch.device("cpu")
@@ -45,6 +45,8 @@ def main() -> None:
     files = files[:: math.ceil(len(files) / args.rollouts)]  # from all generations of rollouts
     parts = [measure(vae, mdrnn, file) for file in tqdm(files, unit="rollout", disable=None)]
     windows = [part for part in parts if part is not None]
+    if not windows:
+        raise UserError(f"{args.dataset}: no held-out rollout is longer than {WARM_UP + HORIZON} steps")
     errors = {name: torch.cat([part[name] for part in windows]).mean(dim=0) for name in windows[0]}
 
     checkpoint = load_checkpoint(args.logdir / "mdrnn" / "best.tar", "train M first")

@@ -25,13 +25,15 @@ from utils.commandline import run_script, script_parser  # noqa: E402
 ROOT = Path(__file__).parent.parent
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
 PAPER_SCORE = 906
-LOST = 850  # less than this is a lap not driven to its end
+LOST = 850  # less than this is no matter of speed any more
 History = list[dict[str, float]]  # one row a generation, as traincontroller.py keeps it
 
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--logdir", type=Path, help="a run of reproduce.sh, to be kept in evolution.json first")
+    parser.add_argument(
+        "--logdir", type=Path, help="a run of reproduce.sh on two cores, to be kept in evolution.json first"
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="folder of the raw figures")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
     args = parser.parse_args()
@@ -102,7 +104,7 @@ def draw_scores(score: dict, path: Path) -> None:
     """score: as test_controller.py --json writes it."""
     returns = np.array(score["returns"])
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    axes.hist(returns, bins=np.arange(np.floor(returns.min() / 10) * 10, 960, 10), log=True)
+    axes.hist(returns, bins=np.arange(returns.min() // 10 * 10, returns.max() + 10, 10), log=True)
     axes.axvline(returns.mean(), color="black", label=f"mean {returns.mean():.1f}")
     axes.axvline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's mean, 906")
     axes.set(xlabel="return", ylabel="tracks", title=f"{len(returns):,} unseen tracks, Gymnasium's renderer")

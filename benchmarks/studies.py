@@ -1,12 +1,13 @@
 """Trains many controllers that differ in one point, and compares them.
 
-    python -m benchmarks.studies levers --logdir exp_dir --episodes 1280    # what makes evolution cheap?
-    python -m benchmarks.studies ablations --logdir exp_dir                 # what does C need to see?
+    python -m benchmarks.studies levers --logdir exp_dir --episodes 1280 --out studies    # what makes evolution cheap?
+    python -m benchmarks.studies ablations --logdir exp_dir --out studies    # what does C need to see?
+    python -m benchmarks.studies levers    # prints the runs that are kept
 
 Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. What is
 compared is the distribution's mean after half of the generations (rounded down) and after all, on tracks that are never
-driven in evolution. Each run is kept in docs/results/<study>/, and one that lies there is not repeated, so that this
-may be stopped at any time.
+driven in evolution. Each run is kept in <--out>/<study>/, and one that lies there is not repeated, so that this may be
+stopped at any time.
 """
 
 import json
@@ -28,7 +29,7 @@ from utils.commandline import UserError, positive_int, run_script, script_parser
 ROOT = Path(__file__).parent.parent
 POPULATION, SAMPLES = 128, 1  # traincontroller's defaults
 CMA = {"search": "cma", "pop-size": 32, "n-samples": 4}  # the same episodes a generation, on common tracks
-FIRST_DRIVER = "reproduce/round_0"  # as `make reproduce` leaves it
+FIRST_DRIVER = "round_0"  # beside --logdir, as reproduce.sh leaves it: the V and M of round_1 have learned on from its
 Runs = dict[str, list[list[dict[str, float]]]]  # by setting: the scored generations of every run
 
 
@@ -79,7 +80,7 @@ STUDIES: dict[str, dict[str, Setting]] = {
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("study", choices=list(STUDIES), help="which settings to compare")
-    parser.add_argument("--logdir", type=Path, required=True, help="run folder with V and M; the runs go there, too")
+    parser.add_argument("--logdir", type=Path, help="run folder with V and M; without it, nothing is trained")
     parser.add_argument(
         "--dataset", type=Path, default=Path("datasets/carracing"), help="rollouts, for untrained models"
     )
@@ -94,21 +95,33 @@ def main() -> None:
         parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
 
     out = args.out / args.study
+    if args.logdir:
+        train(args, settings, out)
+    elif not any(out.glob("*.json")):
+        raise UserError(f"{out}: no runs are kept there; train some with --logdir")
+    runs = read_runs(out)
+    print_table(runs)
+    draw(runs, args.out / f"{args.study}.png")
+
+
+def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
+    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     runs_of = {name: [run_path(out, name, seed) for seed in range(args.seeds)] for name in args.only or settings}
     for name, paths in runs_of.items():
         if not settings[name].generations(args.episodes):
-            parser.error(f"argument --episodes: too few for a generation of {name!r}")
+            raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
         warm = "warm-start" in settings[name].options and not all(path.exists() for path in paths)
-        if warm and not Path(FIRST_DRIVER, "ctrl", "best.tar").exists():
-            raise UserError(f"{FIRST_DRIVER}: no driver for {name!r}; make reproduce, or leave it out with --only")
+        first = args.logdir.parent / FIRST_DRIVER
+        if warm and not (first / "ctrl" / "best.tar").exists():
+            raise UserError(f"{first}: no driver for {name!r}; take a run of reproduce.sh, or leave it out with --only")
 
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
+    for path in out.glob("*.json"):
+        check_terms(path, terms)
     for seed in range(args.seeds):
         for name, paths in runs_of.items():
             path = paths[seed]
-            if path.exists():
-                check_terms(path, terms)
-            else:
+            if not path.exists():
                 print(f"== {name}, seed {seed} ==")
                 folder = args.logdir / "studies" / args.study / path.stem
                 begun = folder / "run.json"
@@ -119,9 +132,6 @@ def main() -> None:
                     write_json(begun, run)
                 write_json(path, run | {"history": evolve(folder, settings[name], seed, args)})
                 shutil.rmtree(folder)
-    runs = read_runs(out)
-    print_table(runs)
-    draw(runs, args.out / f"{args.study}.png")
 
 
 def run_path(folder: Path, setting: str, seed: int) -> Path:
@@ -146,6 +156,8 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
     generations = setting.generations(args.episodes)
     options = setting.search | {"seed": seed, "generations": generations}
     options |= {"eval-every": max(1, generations // 2), "eval-episodes": args.tracks}
+    if "warm-start" in options:
+        options["warm-start"] = args.logdir.parent / FIRST_DRIVER
     words = [word for name, value in options.items() for word in [f"--{name}", value]]
     execute("traincontroller.py", "--logdir", folder, *words)
     return load_checkpoint(folder / "ctrl" / "checkpoint.tar", "remove it")["history"]

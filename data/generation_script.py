@@ -1,7 +1,7 @@
 """Drive CarRacing and store the rollouts that V and M learn from.
 
     python data/generation_script.py --rollouts 1000 --rootdir datasets/carracing --threads 8
-    python data/generation_script.py --rootdir datasets/carracing/round_1 --policy controller --logdir exp_dir
+    python data/generation_script.py --rootdir datasets/carracing/round_1 --seed 1 --policy controller --logdir exp_dir
 
 Rollout j is <rootdir>/thread_<j modulo threads>/rollout_<j>.npz. What it holds depends on --seed, --policy, --env and
 j alone, and with --policy controller on the driver in --logdir and on --noise. The same command again goes on where it

@@ -8,7 +8,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
-from conftest import ENVIRONMENT, ROOT, assert_one_line_error, run, succeed
+from conftest import ROOT, assert_one_line_error, run, succeed
 
 from benchmarks.readout import QUANTITIES, true_state
 from benchmarks.studies import STUDIES
@@ -33,7 +33,10 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     assert path.stat().st_mtime_ns == modified
     other_budget = run("-m", "benchmarks.studies", *arguments, "--episodes", 256)
     assert other_budget.returncode == 1 and "'episodes': 128" in other_budget.stderr
-    assert run("-m", "benchmarks.studies", *arguments, "--episodes", 100).returncode == 2  # not one generation
+    assert_one_line_error(run("-m", "benchmarks.studies", *arguments, "--episodes", 100), "--episodes 100")
+    # What is kept can be shown without the models.
+    assert row in succeed(run("-m", "benchmarks.studies", "ablations", "--out", tmp_path))
+    assert_one_line_error(run("-m", "benchmarks.studies", "levers", "--out", tmp_path), "levers", "--logdir")
     # A run that was stopped is not gone on with after other models or another budget, either.
     begun = trained / "studies" / "ablations" / "untrained_M_0"
     assert not begun.exists()
@@ -47,8 +50,8 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
 
 def test_a_study_that_lacks_the_first_driver_says_so_before_it_begins(trained, tmp_path):
     arguments = ["levers", "--logdir", trained, "--episodes", 1280, "--out", tmp_path]
-    result = run("-m", "benchmarks.studies", *arguments, cwd=tmp_path, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)})
-    assert_one_line_error(result, "reproduce/round_0", "make reproduce")
+    result = run("-m", "benchmarks.studies", *arguments)
+    assert_one_line_error(result, str(trained.parent / "round_0"), "reproduce.sh")
 
 
 def test_the_settings_of_the_studies_are_options_that_exist():

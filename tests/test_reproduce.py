@@ -1,11 +1,11 @@
 """reproduce.sh does its steps in order, each once, and goes on after a failure."""
 
 import os
+import re
 import shutil
 import subprocess
-from pathlib import Path
 
-from conftest import ROOT
+from conftest import ROOT, run
 
 # Stands in for Python: writes down what it is asked to run, and fails if a file called `fail` names that script. Of
 # what the scripts make it leaves the stages' folders, in which it counts the trainings.
@@ -64,5 +64,21 @@ def test_steps_are_done_once_and_in_order(tmp_path):
     shutil.rmtree(folder / "round_1")
     assert [command.split()[0] for command in reproduce()[1]] == ["test_controller.py"]
     assert (folder / "ctrl").exists() and not list(folder.glob("round_*"))
-    for command in commands:
-        assert (ROOT / Path(command.split()[0])).exists()
+    # A recipe that has changed since is not gone on with.
+    stamp = folder / "done" / "mdrnn_1"
+    stamp.write_text(stamp.read_text().replace("--epochs 30", "--epochs 31"))
+    assert reproduce() == (1, [])
+
+
+def test_the_recipe_gives_options_that_exist(tmp_path):
+    recipe = (ROOT / "reproduce.sh").read_text()
+    calls = re.findall(r'"\$python" (\S+\.py) ((?:.*\\\n)*.*)', recipe) + re.findall(r"(round) \d ([\d ]*--.*)", recipe)
+    assert len(calls) == 8
+    for script, words in calls:
+        options = run("traincontroller.py" if script == "round" else script, "--help").stdout
+        assert all(f"{option} " in options for option in re.findall(r"--[a-z-]+", words))
+
+
+def test_its_help_says_what_it_does_and_does_nothing():
+    result = subprocess.run(["./reproduce.sh", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "[RUN FOLDER]" in result.stdout and not (ROOT / "--help").exists()

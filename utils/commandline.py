@@ -104,10 +104,12 @@ def _integer(text: str, least: int) -> int:
 
 
 def script_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows the script's docstring as written and every option's default."""
+    """A parser whose help shows the script's docstring as written and the default of every option that has one."""
 
     class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
+        def _get_help_string(self, action: argparse.Action) -> str | None:
+            has_default = action.default is not None and action.default is not False
+            return super()._get_help_string(action) if has_default else action.help
 
     return argparse.ArgumentParser(description=description, formatter_class=Formatter)
 

@@ -65,7 +65,7 @@ class EvolutionRun:
             if state.get("measure") == self.measure:
                 self.best = float(state["reward"])
             else:
-                print("V, M or --eval-episodes have changed: the best mean so far does not count any more")
+                print("V, M, --env or --eval-episodes have changed: the best mean so far does not count any more")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error}); {remedy}") from None
         return True
