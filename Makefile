@@ -29,7 +29,7 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	@echo "driver   $(RUN)/driver.gif"
 	@$(BIN)/python -c "import json; s = json.load(open('$(RUN)/score.json')); print(f\"score    {s['mean']:.1f} +- {s['std']:.1f} over {s['episodes']} unseen tracks\")"
 
-reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (an hour on 2 cores with AMX)
+reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (52 minutes on 2 cores with AMX)
 	PYTHON="$(CURDIR)/$(BIN)/python" ./reproduce.sh reproduce
 
 test: .venv/installed  ## run all tests, in two processes
