@@ -21,7 +21,7 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 1
 	$(BIN)/python trainmdrnn.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 8
 	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 20 --eval-every 20 \
-		--search cma --pop-size 32 --n-samples 4 --sigma 0.1 --memory-scale 1
+		--search cma --pop-size 32 --n-samples 4 --sigma 0.1
 	$(BIN)/python test_controller.py --logdir $(RUN) --episodes 20 --json $(RUN)/score.json --record $(RUN)/driver.gif
 	@echo
 	@echo "curves   $(RUN)/vae/curve.png $(RUN)/mdrnn/curve.png $(RUN)/ctrl/curve.png"

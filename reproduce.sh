@@ -17,6 +17,7 @@ run=${1:-reproduce}
 run=${run%/}
 data=datasets/${run//\//_}
 python=${PYTHON:-python3}
+steps=(--sigma 0.025 --memory-scale 4) # of C's search
 
 # once NAME COMMAND...: a step that is done is not repeated, because rollouts are those of the driver of their time. Its
 # command is kept, but for the name of Python.
@@ -40,7 +41,7 @@ once() {
 round() {
     once "vae_$1" "$python" trainvae.py --logdir "$run" --dataset "$data" --epochs "$2" --kl-weight 0.01
     once "mdrnn_$1" "$python" trainmdrnn.py --logdir "$run" --dataset "$data" --epochs "$3"
-    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" --generations "$4" "${@:5}"
+    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" "${steps[@]}" --generations "$4" "${@:5}"
 }
 
 # rollouts NUMBER COUNT: what the driver of the round before sees.
@@ -67,5 +68,5 @@ once keep_1 keep 1
 # One mean is better than another by little now, which many tracks must show.
 round 2 12 54 10 --warm-start "$run/round_1" --count-by size --eval-episodes 256
 # Small steps: near a good mean the search need not look far.
-once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --count-by size --eval-episodes 256 --generations 30
+once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --memory-scale 4 --count-by size --eval-episodes 256 --generations 30
 "$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"

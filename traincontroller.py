@@ -72,13 +72,13 @@ def parse_arguments() -> argparse.Namespace:
     option(
         "--sigma",
         type=positive_float,
-        default=0.025,
+        default=0.045,
         help="deviation of the candidates' weights (with cma the initial one); a resumed search takes a new one",
     )
     option(
         "--memory-scale",
         type=positive_float,
-        default=4.0,
+        default=1.0,
         help="how much more the weights of M's state vary than those of V's latent",
     )
     option(
@@ -224,7 +224,7 @@ def starting_point(logdir: Path | None, architecture: Architecture, seed: int) -
 
 def search_scales(architecture: Architecture, memory_scale: float) -> np.ndarray:
     """How much each parameter varies (size,): 1, or `memory_scale` if it is a weight of M's state, whose numbers are
-    small and more telling than V's."""
+    smaller than V's."""
     controller = Controller(architecture)
     for parameter in controller.parameters():
         torch.nn.init.ones_(parameter)

@@ -27,7 +27,7 @@ from utils.checkpoints import fingerprint, load_checkpoint, write_json  # noqa: 
 from utils.commandline import UserError, positive_int, run_script, script_parser  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-POPULATION, SAMPLES = 128, 1  # traincontroller's defaults
+BASE = {"pop-size": 128, "n-samples": 1, "sigma": 0.025, "memory-scale": 4}  # what a setting does not change
 CMA = {"search": "cma", "pop-size": 32, "n-samples": 4}  # the same episodes a generation, on common tracks
 FIRST_DRIVER = "round_0"  # beside --logdir, as reproduce.sh leaves it: the V and M of round_1 have learned on from its
 Runs = dict[str, list[list[dict[str, float]]]]  # by setting: the scored generations of every run
@@ -41,8 +41,8 @@ class Setting(NamedTuple):
 
     @property
     def search(self) -> dict[str, Any]:
-        """All that is given to traincontroller.py, the size of a generation included."""
-        return {"pop-size": POPULATION, "n-samples": SAMPLES} | self.options
+        """All that is given to traincontroller.py."""
+        return BASE | self.options
 
     def generations(self, episodes: int) -> int:
         """How many generations a budget of episodes is enough for."""
@@ -51,7 +51,7 @@ class Setting(NamedTuple):
 
 STUDIES: dict[str, dict[str, Setting]] = {
     "levers": {
-        "default": Setting(),
+        "base": Setting(),
         "CMA-ES": Setting(CMA),
         "weights of h vary as those of z": Setting({"memory-scale": 1, "sigma": 0.045}),
         "CMA-ES, weights of h vary as those of z": Setting(CMA | {"memory-scale": 1, "sigma": 0.08}),
@@ -68,7 +68,7 @@ STUDIES: dict[str, dict[str, Setting]] = {
         "from the first driver": Setting({"warm-start": FIRST_DRIVER}),
     },
     "ablations": {
-        "default": Setting(),  # C sees z and h
+        "z and h": Setting(),
         "z": Setting({"inputs": "z"}),
         "z, 40 hidden units": Setting({"inputs": "z", "hidden-units": 40}),
         "untrained M": Setting(untrained=("mdrnn",)),

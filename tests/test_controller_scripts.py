@@ -206,7 +206,7 @@ def test_a_generation_moves_the_mean_as_its_episodes_say(options, tmp_path):
     """A generation done again by hand: which candidate drives which tracks, what counts, and which way is up. With the
     shipped V and M, so that every candidate drives differently."""
     logdir = Path(shutil.copytree(ROOT / "pretrained", tmp_path / "run", ignore=lambda *_: {"ctrl"}))
-    size = ["--pop-size", 8, "--n-samples", 2, "--patience", 50, "--sigma", 0.1, "--seed", 5]
+    size = ["--pop-size", 8, "--n-samples", 2, "--patience", 50, "--sigma", 0.1, "--memory-scale", 4, "--seed", 5]
     done = run("traincontroller.py", "--logdir", logdir, *size, *options, "--float32", "--generations", 1,
                "--eval-episodes", 1)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -72,10 +72,12 @@ def test_steps_are_done_once_and_in_order(tmp_path):
 
 def test_the_recipe_gives_options_that_exist(tmp_path):
     recipe = (ROOT / "reproduce.sh").read_text()
-    calls = re.findall(r'"\$python" (\S+\.py) ((?:.*\\\n)*.*)', recipe) + re.findall(r"(round) \d ([\d ]*--.*)", recipe)
-    assert len(calls) == 8
+    calls = re.findall(r'"\$python" (\S+\.py) ((?:.*\\\n)*.*)', recipe) + re.findall(
+        r"^(round|steps)\W.*?(--[^)\n]*)", recipe, re.M
+    )
+    assert len(calls) == 9
     for script, words in calls:
-        options = run("traincontroller.py" if script == "round" else script, "--help").stdout
+        options = run("traincontroller.py" if script in ("round", "steps") else script, "--help").stdout
         assert all(f"{option} " in options for option in re.findall(r"--[a-z-]+", words))
 
 
