@@ -68,5 +68,6 @@ once keep_1 keep 1
 # One mean is better than another by little now, which many tracks must show.
 round 2 12 54 10 --warm-start "$run/round_1" --count-by size --eval-episodes 256
 # Small steps: near a good mean the search need not look far.
-once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --memory-scale 4 --count-by size --eval-episodes 256 --generations 30
+once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --memory-scale 4 --generations 30 \
+    --count-by size --eval-episodes 256
 "$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"
