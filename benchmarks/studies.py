@@ -29,7 +29,6 @@ from utils.commandline import UserError, positive_int, run_script, script_parser
 ROOT = Path(__file__).parent.parent
 BASE = {"pop-size": 128, "n-samples": 1, "sigma": 0.025, "memory-scale": 4}  # what a setting does not change
 CMA = {"search": "cma", "pop-size": 32, "n-samples": 4}  # the same episodes a generation, on common tracks
-FIRST_DRIVER = "round_0"  # beside --logdir, as reproduce.sh leaves it: the V and M of round_1 have learned on from its
 Runs = dict[str, list[list[dict[str, float]]]]  # by setting: the scored generations of every run
 
 
@@ -65,7 +64,7 @@ STUDIES: dict[str, dict[str, Setting]] = {
         "CMA-ES, full covariance": Setting(CMA | {"diagonal-generations": 0}),
         "CMA-ES, diagonal, full from generation 5": Setting(CMA | {"diagonal-generations": 5}),
         "pairs count by size": Setting({"count-by": "size"}),
-        "from the first driver": Setting({"warm-start": FIRST_DRIVER}),
+        "from the first driver": Setting({"warm-start": "round_0"}),
     },
     "ablations": {
         "z and h": Setting(),
@@ -110,8 +109,8 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
     for name, paths in runs_of.items():
         if not settings[name].generations(args.episodes):
             raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
+        first = first_driver(args.logdir)
         warm = "warm-start" in settings[name].options and not all(path.exists() for path in paths)
-        first = args.logdir.parent / FIRST_DRIVER
         if warm and not (first / "ctrl" / "best.tar").exists():
             raise UserError(f"{first}: no driver for {name!r}; take a run of reproduce.sh, or leave it out with --only")
 
@@ -132,6 +131,11 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
                     write_json(begun, run)
                 write_json(path, run | {"history": evolve(folder, settings[name], seed, args)})
                 shutil.rmtree(folder)
+
+
+def first_driver(logdir: Path) -> Path:
+    """The run folder beside this one, as reproduce.sh leaves it: the V and M of round_1 have learned on from its."""
+    return logdir.parent / "round_0"
 
 
 def run_path(folder: Path, setting: str, seed: int) -> Path:
@@ -157,7 +161,7 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
     options = setting.search | {"seed": seed, "generations": generations}
     options |= {"eval-every": max(1, generations // 2), "eval-episodes": args.tracks}
     if "warm-start" in options:
-        options["warm-start"] = args.logdir.parent / FIRST_DRIVER
+        options["warm-start"] = first_driver(args.logdir)
     words = [word for name, value in options.items() for word in [f"--{name}", value]]
     execute("traincontroller.py", "--logdir", folder, *words)
     return load_checkpoint(folder / "ctrl" / "checkpoint.tar", "remove it")["history"]

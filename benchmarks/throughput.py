@@ -6,7 +6,6 @@ Each work is done in turn by ours and by its reference (A B A B ...), on one cor
 has the medians. The machine should have nothing else to do. Takes some 15 minutes.
 """
 
-import argparse
 import os
 import platform
 import re
@@ -33,6 +32,7 @@ from models.controller import Architecture  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
 from models.vae import VAE  # noqa: E402
 from utils.checkpoints import save_checkpoint  # noqa: E402
+from utils.commandline import run_script, script_parser  # noqa: E402
 from utils.precision import fast_dtype  # noqa: E402
 from utils.rollouts import MAX_ENVIRONMENTS, Episode, LockstepRunner, rollout_pool  # noqa: E402
 
@@ -110,8 +110,7 @@ def one_core() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    script_parser(__doc__).parse_args()
     every_core = os.sched_getaffinity(0)
     print(f"{platform.processor() or platform.machine()}, {len(every_core)} cores, {fast_dtype(CPU)}, ", end="")
     print(", ".join(f"{package} {version(package)}" for package in ("torch", "gymnasium", "numpy", "numba", "cma")))
@@ -185,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -29,7 +29,7 @@ from utils.checkpoints import (  # noqa: E402
     fingerprint,
     load_controller,
     load_driver,
-    write_atomically,
+    write_json,
 )
 from utils.commandline import (  # noqa: E402
     UserError,
@@ -146,7 +146,7 @@ def claim(rootdir: Path, settings: dict[str, str | int | float], present: dict[i
     elif present:
         raise UserError(f"{record}: missing, so {min(present.values())} is of an unknown kind; {remedy}")
     else:
-        write_atomically(record, lambda file: file.write(json.dumps(settings, indent=2).encode()))
+        write_json(record, settings)
 
 
 def intact(path: Path) -> bool:
