@@ -7,22 +7,25 @@ RUN := quickstart
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# The virtual environment is brought up to date when a requirements file changes.
+# The virtual environment is brought up to date when a requirements file changes. With LOCKED=1 it gets the exact versions
+# of requirements.lock, without it the newest that the ranges in requirements.txt allow.
 .venv/installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $(if $(LOCKED),requirements.lock,requirements-dev.txt)
 	@touch $@
 
-setup: .venv/installed  ## make .venv with all that the project needs
+setup: .venv/installed  ## make .venv with all that the project needs (LOCKED=1: in the exact versions of requirements.lock)
 
-# CMA-ES, because with a V and M of so little training the mirrored pairs were slower (docs/RESULTS.md).
+lock: .venv/installed  ## write requirements.lock anew, for every system and Python from 3.10 on
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-header --output-file requirements.lock requirements-dev.txt
+
 quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a score and a GIF
-	$(BIN)/python data/generation_script.py --rollouts 160 --rootdir datasets/$(RUN) --threads 8
-	$(BIN)/python trainvae.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 1
-	$(BIN)/python trainmdrnn.py --logdir $(RUN) --dataset datasets/$(RUN) --epochs 8
-	$(BIN)/python traincontroller.py --logdir $(RUN) --generations 20 --eval-every 20 \
-		--search cma --pop-size 32 --n-samples 4 --sigma 0.1
-	$(BIN)/python test_controller.py --logdir $(RUN) --episodes 20 --json $(RUN)/score.json --record $(RUN)/driver.gif
+	$(BIN)/python data/generation_script.py @presets/quickstart --rootdir datasets/$(RUN)
+	$(BIN)/python trainvae.py @presets/quickstart --logdir $(RUN) --dataset datasets/$(RUN)
+	$(BIN)/python trainmdrnn.py @presets/quickstart --logdir $(RUN) --dataset datasets/$(RUN)
+	$(BIN)/python traincontroller.py @presets/quickstart --logdir $(RUN)
+	$(BIN)/python test_controller.py @presets/quickstart --logdir $(RUN) --json $(RUN)/score.json --record $(RUN)/driver.gif
 	@echo
 	@echo "curves   $(RUN)/vae/curve.png $(RUN)/mdrnn/curve.png $(RUN)/ctrl/curve.png"
 	@echo "returns  $(RUN)/score.json"
@@ -35,8 +38,9 @@ reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds 
 test: .venv/installed  ## run all tests, in two processes
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv/installed  ## check style
+lint: .venv/installed  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-.PHONY: help setup quickstart reproduce test lint
+.PHONY: help setup lock quickstart reproduce test lint

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The recipe (docs/RESULTS.md): a first driver from random rollouts; then, twice, V and M learn on from what the driver
-# sees, and another evolves with them (the iterative training of the paper's section 5).
+# The recipe of the driver in pretrained/ (docs/RESULTS.md). Round 0: a driver from random rollouts. Rounds 1 and 2: V and
+# M learn on from what the driver sees, and another evolves with them (the iterative training of the paper's section 5).
 #
 #   ./reproduce.sh [RUN FOLDER]        (default: reproduce; the rollouts go to datasets/<its path, / as _>)
 #
-# The first two drivers stay in <RUN FOLDER>/round_0 and round_1, run folders of their own.
+# The drivers of rounds 0 and 1 stay in <RUN FOLDER>/round_0 and round_1, run folders of their own.
 # Stopped at any time, the same command goes on where it was.
 set -euo pipefail
 case ${1:-} in -*)
@@ -17,7 +17,7 @@ run=${1:-reproduce}
 run=${run%/}
 data=datasets/${run//\//_}
 python=${PYTHON:-python3}
-steps=(--sigma 0.025 --memory-scale 4) # of C's search
+preset=@presets/shipped # what all rounds have in common
 
 # once NAME COMMAND...: a step that is done is not repeated, because rollouts are those of the driver of their time. Its
 # command is kept, but for the name of Python.
@@ -39,9 +39,9 @@ once() {
 # round NUMBER V_EPOCHS M_EPOCHS GENERATIONS [OPTION...]: V and M learn on from all rollouts so far (their epochs count
 # from the beginning), and then C evolves, because what the C before saw with the old ones means something else now.
 round() {
-    once "vae_$1" "$python" trainvae.py --logdir "$run" --dataset "$data" --epochs "$2" --kl-weight 0.01
-    once "mdrnn_$1" "$python" trainmdrnn.py --logdir "$run" --dataset "$data" --epochs "$3"
-    once "ctrl_$1" "$python" traincontroller.py --logdir "$run" "${steps[@]}" --generations "$4" "${@:5}"
+    once "vae_$1" "$python" trainvae.py "$preset" --logdir "$run" --dataset "$data" --epochs "$2"
+    once "mdrnn_$1" "$python" trainmdrnn.py "$preset" --logdir "$run" --dataset "$data" --epochs "$3"
+    once "ctrl_$1" "$python" traincontroller.py "$preset" --logdir "$run" --generations "$4" "${@:5}"
 }
 
 # rollouts NUMBER COUNT: what the driver of the round before sees.
@@ -66,8 +66,8 @@ rollouts 2 400
 once keep_1 keep 1
 # By the size of differences: by rank, a driver as good as this gets faster and faster and leaves the road more often.
 # One mean is better than another by little now, which many tracks must show.
-round 2 12 54 10 --warm-start "$run/round_1" --count-by size --eval-episodes 256
+round 2 12 54 10 --warm-start "$run/round_1" --search mirrored-by-size --eval-episodes 256
 # Small steps: near a good mean the search need not look far.
-once fine "$python" traincontroller.py --logdir "$run" --sigma 0.0125 --memory-scale 4 --generations 30 \
-    --count-by size --eval-episodes 256
-"$python" test_controller.py --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"
+once fine "$python" traincontroller.py "$preset" --logdir "$run" --sigma 0.0125 0.05 --generations 30 \
+    --search mirrored-by-size --eval-episodes 256
+"$python" test_controller.py "$preset" --logdir "$run" --json "$run/score.json" --record "$run/driver.gif"

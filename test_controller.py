@@ -1,52 +1,58 @@
-"""Score the trained driver on tracks that it has never seen.
+"""Score the trained controller in episodes that it has never seen.
 
     python test_controller.py --logdir exp_dir
 
-Drives seeded tracks with V, M and C of the run folder in Gymnasium's own renderer; track i is reset(seed=seed+i), so
-the same command gives the same returns again. The last line on stdout is the score.
+Drives seeded episodes with V, M and C of the run folder, CarRacing's in Gymnasium's own renderer; episode i is
+reset(seed=seed+i), so the same command gives the same returns again. The last line on stdout is the score.
 """
 
 import argparse
+import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.checkpoints import load_controller, load_driver, write_json
+from envs.games import Game, environment_kinds
+from models.world_model import WorldModel
+from utils.checkpoints import write_json
 from utils.commandline import (
+    ScriptParser,
     add_device_argument,
     natural_int,
     pick_device,
+    pick_kind,
     positive_int,
     run_script,
-    script_parser,
 )
 from utils.precision import fast_dtype
-from utils.rollouts import Episode, Outcome, rollout_pool
+from utils.provenance import recorded
+from utils.rollouts import Episode, Outcome, drive_episode, rollout_pool
+from utils.run_folder import load_controller, load_game, load_world_weights
 from utils.tracks import TEST_TRACKS
-from utils.video import VIDEO_FORMATS, record_episode, watch_episode
+from utils.video import VIDEO_FORMATS, film_recorder
 from utils.workers import cores
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = script_parser(__doc__)
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = ScriptParser(__file__, __doc__)
     option = parser.add_argument
     option("--logdir", type=Path, required=True, help="run folder with V, M and C")
-    option("--episodes", type=positive_int, default=100, help="how many tracks")
-    option("--seed", type=natural_int, default=0, help="seed of the first track; track i has seed + i")
-    option("--env", choices=["fast", "gymnasium"], default="gymnasium", help="drawing of the environment")
+    option("--episodes", type=positive_int, default=100, help="how many episodes")
+    option("--seed", type=natural_int, default=0, help="seed of the first episode; episode i has seed + i")
+    option("--env", choices=environment_kinds(), help="kind of environment; without it, the game's own renderer")
     option("--json", type=output_file, metavar="FILE", help="write the score and every return to this file")
-    option("--record", type=video_file, metavar="FILE", help="write the first track as a film (.gif or .mp4)")
-    option("--render", action="store_true", help="show the first track in a window")
+    option("--record", type=video_file, metavar="FILE", help="write the first episode as a film (.gif or .mp4)")
+    option("--render", action="store_true", help="show the first episode in a window")
     option("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
     option("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.seed + args.episodes > len(TEST_TRACKS):
-        parser.error(f"argument --seed: only tracks 0 to {TEST_TRACKS[-1]} are for tests, see utils/tracks.py")
+        parser.error(f"argument --seed: only seeds 0 to {TEST_TRACKS[-1]} are for tests, see utils/tracks.py")
     return args
 
 
@@ -69,50 +75,62 @@ def video_file(text: str) -> Path:
     return path
 
 
-def main() -> None:
-    args = parse_arguments()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_arguments(argv)
     device = pick_device(args.device)
     torch.set_num_threads(1)  # as in the workers: with more the roundings differ, and the film from the score
+    game = load_game(args.logdir)
+    args.env = pick_kind(args.env, game.scoring_kind, game)
     model = load_controller(args.logdir)
     controller = model.to_vector().numpy()
+    weights = load_world_weights(args.logdir, model.sizes)
 
     if args.render or args.record:
         dtype = torch.float32 if args.float32 else fast_dtype(device)
-        driver = load_driver(args.logdir, model.architecture, device, dtype)
-    if args.render:
-        *_, (_, total_return) = watch_episode(driver, controller, args.env, args.seed, "human")
-        print(f"shown: track {args.seed}, return {total_return:.1f}")
-    if args.record:
-        total_return = record_episode(driver, controller, args.env, args.seed, args.record)
-        print(f"recorded: track {args.seed}, return {total_return:.1f}: {args.record}")
+        show(args, game, WorldModel(weights, device, dtype), controller)
 
-    outcomes: list[Outcome | None] = [None] * args.episodes
+    outcomes: dict[int, Outcome] = {}
     jobs = [Episode(controller, args.seed + i) for i in range(args.episodes)]
-    with rollout_pool(
-        args.logdir, model.architecture, args.env, device, args.max_workers, args.episodes, args.float32
-    ) as pool:
-        for number, outcome in tqdm(pool.run(jobs), "tracks", args.episodes, unit="track", disable=None):
-            outcomes[number] = outcome
-    returns = np.array([outcome.total_return for outcome in outcomes])
-
-    if args.json:
-        score = {
-            "env": args.env,
-            "env_version": f"CarRacing-v3, gymnasium {gymnasium.__version__}",
-            "seed": args.seed,
-            "episodes": args.episodes,
-            "mean": returns.mean(),
-            "std": returns.std(),
-            "sem": returns.std() / len(returns) ** 0.5,
-            "min": returns.min(),
-            "max": returns.max(),
-            "returns": returns.tolist(),
-            "lengths": [outcome.length for outcome in outcomes],
-            "logdir": str(args.logdir),
-        }
-        write_json(args.json, score)
-        print(f"returns: {args.json}")
+    workers, logs = args.max_workers, args.logdir / "tmp"
+    with (
+        recorded(args.json.parent, args, f"{args.json.stem}.args.json") if args.json else contextlib.nullcontext(),
+        rollout_pool(game, args.env, weights, device, workers, args.episodes, logs, args.float32) as pool,
+    ):
+        outcomes |= tqdm(pool.run(jobs), "episodes", args.episodes, unit="episode", disable=None)
+        returns = np.array([outcomes[i].total_return for i in range(args.episodes)])
+        if args.json:
+            write_json(args.json, score(args, game, returns, [outcomes[i].length for i in range(args.episodes)]))
+            print(f"returns: {args.json}")
     print(f"score {returns.mean():.1f} +- {returns.std():.1f} over {len(returns)} tracks")
+
+
+def show(args: argparse.Namespace, game: Game, world: WorldModel, controller: np.ndarray) -> None:
+    """Drive the first episode in a window, on film, or both in turn."""
+    if args.render:
+        outcome = drive_episode(world, game, args.env, Episode(controller, args.seed), "human")
+        print(f"shown: seed {args.seed}, return {outcome.total_return:.1f}")
+    if args.record:
+        with film_recorder(args.record, game.frames_per_second) as recorder:
+            episode = Episode(controller, args.seed, recorder=recorder)
+            outcome = drive_episode(world, game, args.env, episode, "rgb_array")
+        print(f"recorded: seed {args.seed}, return {outcome.total_return:.1f}: {args.record}")
+
+
+def score(args: argparse.Namespace, game: Game, returns: np.ndarray, lengths: list[int]) -> dict:
+    return {
+        "env": args.env,
+        "env_version": game.versions,
+        "seed": args.seed,
+        "episodes": args.episodes,
+        "mean": returns.mean(),
+        "std": returns.std(),
+        "sem": returns.std() / len(returns) ** 0.5,
+        "min": returns.min(),
+        "max": returns.max(),
+        "returns": returns.tolist(),
+        "lengths": lengths,
+        "logdir": str(args.logdir),
+    }
 
 
 if __name__ == "__main__":

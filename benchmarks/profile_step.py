@@ -8,6 +8,7 @@ Drives the run folder's controller on one core. A step is one car's: environment
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
 from envs.fast_carracing import FastCarRacing  # noqa: E402
-from models.driver import Driver  # noqa: E402
-from utils.checkpoints import load_controller  # noqa: E402
-from utils.commandline import run_script, script_parser  # noqa: E402
+from envs.games import CARRACING  # noqa: E402
+from models.world_model import WorldModel  # noqa: E402
+from utils.commandline import ScriptParser, run_script  # noqa: E402
 from utils.precision import fast_dtype  # noqa: E402
-from utils.rollouts import Episode, LockstepRunner  # noqa: E402
+from utils.rollouts import Episode, EpisodeRunner  # noqa: E402
+from utils.run_folder import load_controller, load_world_weights  # noqa: E402
 
 WARM_UP = 60  # steps: past the zooming frames
 STEPS = 6000  # of single cars, for every row
@@ -42,26 +44,27 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, required=True, help="run folder with V, M and C")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     controller = load_controller(args.logdir)
     vector = controller.to_vector().numpy()
+    weights = load_world_weights(args.logdir, controller.sizes)
 
     parts = {
         "drawing": Stopwatch(FastCarRacing, "_render"),
         "environment": Stopwatch(FastCarRacing, "step"),
-        "encoder": Stopwatch(Driver, "_encode"),
-        "models": Stopwatch(Driver, "step"),
+        "encoder": Stopwatch(WorldModel, "_encode"),
+        "models": Stopwatch(WorldModel, "step"),
     }
     print("microseconds a step\n")
     print("| cars in lockstep | physics | drawing | V | M and C | the loop | in all | steps/s |")
     print("|---|---|---|---|---|---|---|---|")
     for cars in (1, 4, 8, 16, 32, 64):
         dtype = fast_dtype(torch.device("cpu"))
-        runner = LockstepRunner(args.logdir, controller.architecture, "fast", cars, "cpu", dtype)
+        runner = EpisodeRunner(CARRACING, "fast", weights, cars, "cpu", dtype)
         for number in range(cars):
             runner.submit(number, Episode(vector, number))
         for _ in range(WARM_UP):

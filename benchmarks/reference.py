@@ -12,7 +12,7 @@ import torch
 from torchvision import transforms
 
 from models.controller import Controller
-from models.mdrnn import HIDDEN_SIZE, MDRNN, mixture_nll
+from models.mdrnn import MDRNN, mixture_nll
 from models.vae import VAE, sample_latent, vae_loss
 
 to_frame = transforms.Compose([transforms.ToPILImage(), transforms.Resize((64, 64)), transforms.ToTensor()])
@@ -27,8 +27,8 @@ class PlainVAE(VAE):
             x = torch.relu(layer(x))
         mu, logsigma = self.encoder.fc_mu(x.flatten(1)), self.encoder.fc_logsigma(x.flatten(1))
         x = torch.relu(self.decoder.fc1(sample_latent(mu, logsigma)))[:, :, None, None]
-        for layer in (self.decoder.deconv1, self.decoder.deconv2, self.decoder.deconv3):
-            x = torch.relu(layer(x))
+        for deconvolution in (self.decoder.deconv1, self.decoder.deconv2, self.decoder.deconv3):
+            x = torch.relu(deconvolution(x))
         return torch.sigmoid(self.decoder.deconv4(x)), mu, logsigma
 
 
@@ -51,10 +51,10 @@ def controller_steps(steps: int) -> int:
     env = gymnasium.make("CarRacing-v3")
     vae, mdrnn, controller = PlainVAE().eval(), MDRNN().eval(), Controller().eval()
     frame, _ = env.reset(seed=0)
-    state = (torch.zeros(1, 1, HIDDEN_SIZE), torch.zeros(1, 1, HIDDEN_SIZE))
+    state = (torch.zeros(1, 1, 256), torch.zeros(1, 1, 256))
     for _ in range(steps):
         _, mu, _ = vae(to_frame(frame)[None])
-        action = controller(mu, state[0][0])
+        action = controller(mu, state[0][0], state[1][0])
         _, state = mdrnn(action[None], mu[None], state)
         frame, _, terminated, truncated, _ = env.step(action[0].numpy())
         if terminated or truncated:
@@ -69,7 +69,7 @@ def vae_training(frames: torch.Tensor, batch_size: int = 32) -> torch.Tensor:
     for batch in frames.split(batch_size):
         images = batch.permute(0, 3, 1, 2).float() / 255
         reconstruction, mu, logsigma = vae(images)
-        loss = sum(vae_loss(reconstruction, images, mu, logsigma))
+        loss = torch.stack(vae_loss(reconstruction, images, mu, logsigma)).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

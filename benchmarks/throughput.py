@@ -7,14 +7,13 @@ has the medians. The machine should have nothing else to do. Takes some 15 minut
 """
 
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,19 +24,23 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the script's own folder is there, not the project's
 
 from benchmarks import reference  # noqa: E402
-from data.carracing import PolicyRunner, brown  # noqa: E402
 from data.loaders import load_rollout  # noqa: E402
+from data.policies import brown  # noqa: E402
+from data.rollouts import PolicyRunner, save_rollout  # noqa: E402
 from envs import make_env  # noqa: E402
-from models.controller import Architecture  # noqa: E402
+from envs.games import CARRACING  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
 from models.vae import VAE  # noqa: E402
+from models.world_model import Weights, world_weights  # noqa: E402
 from utils.checkpoints import save_checkpoint  # noqa: E402
-from utils.commandline import run_script, script_parser  # noqa: E402
+from utils.commandline import ScriptParser, run_script  # noqa: E402
 from utils.precision import fast_dtype  # noqa: E402
-from utils.rollouts import MAX_ENVIRONMENTS, Episode, LockstepRunner, rollout_pool  # noqa: E402
+from utils.provenance import processor  # noqa: E402
+from utils.rollouts import MAX_ENVIRONMENTS, Episode, EpisodeRunner, rollout_pool  # noqa: E402
 
 CPU = torch.device("cpu")
 ROUNDS = 3
+SIZES = CARRACING.sizes
 LANE = MAX_ENVIRONMENTS
 
 
@@ -59,46 +62,55 @@ def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], a
 def drive_random(environment, steps: int, seed: int = 0) -> int:
     """Steps of brownian driving, resets included."""
     environment.reset(seed=seed)
-    for action in brown(np.random.default_rng(seed), steps):
+    for action in brown(np.random.default_rng(seed), SIZES, steps):
         _, _, terminated, truncated, _ = environment.step(action)
         if terminated or truncated:
             environment.reset()
     return steps
 
 
-def lockstep_rate(logdir: Path, environments: int, ticks: int, dtype: torch.dtype) -> float:
+def lockstep_rate(weights: Weights, environments: int, ticks: int, dtype: torch.dtype) -> float:
     """Controller steps a second of one process, resets left out (they are measured with the episodes)."""
-    runner = LockstepRunner(logdir, Architecture(), "fast", environments, "cpu", dtype)
-    controllers = (
-        np.random.default_rng(0).normal(scale=0.03, size=(environments, Architecture().size)).astype(np.float32)
-    )
+    runner = EpisodeRunner(CARRACING, "fast", weights, environments, "cpu", dtype)
+    controllers = np.random.default_rng(0).normal(scale=0.03, size=(environments, SIZES.controller)).astype(np.float32)
     for number, controller in enumerate(controllers):
         runner.submit(number, Episode(controller, number))
     for _ in range(60):  # past the zooming frames
         runner.advance()
-
-    def work() -> int:
-        driven = 0
-        for _ in range(ticks):
-            driven += sum(len(lane.drives) for lane in runner.lanes)
-            runner.advance()
-        return driven
-
-    return rate(work)
+    return rate(lambda: sum(drive_tick(runner) for _ in range(ticks)))
 
 
-def episodes_rate(logdir: Path, workers: int, env_kind: str, episodes: int) -> float:
+def drive_tick(runner: EpisodeRunner) -> int:
+    """One step of every episode under way; returns how many there were."""
+    driven = sum(len(lane.drives) for lane in runner.lanes)
+    runner.advance()
+    return driven
+
+
+def episodes_rate(weights: Weights, workers: int, kind: str, episodes: int, logs: Path) -> float:
     """Controller steps a second of a pool on whole episodes, resets and the tail included."""
-    controller = np.zeros(Architecture().size, dtype=np.float32)
+    controller = np.zeros(SIZES.controller, dtype=np.float32)
     jobs = [Episode(controller, track) for track in range(episodes)]
-    with rollout_pool(logdir, Architecture(), env_kind, CPU, workers, episodes) as pool:
+    with rollout_pool(CARRACING, kind, weights, CPU, workers, episodes, logs) as pool:
         list(pool.run(jobs[:workers]))  # the workers are awake
         return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
 
 
+def generate(runner: PolicyRunner, dataset: Path, numbers: Iterable[int]) -> int:
+    """Drive rollouts and write them; returns the number of frames."""
+    frames = 0
+    for number in numbers:
+        runner.submit(number, (number, [number]))
+        for _, outcome in runner.advance():
+            save_rollout(dataset / f"rollout_{number}.npz", outcome.record)
+            frames += outcome.length
+    return frames
+
+
 def training_rate(script: str, logdir: Path, dataset: Path, epochs: int) -> float:
     """What a training script says of its own speed: the median over the epochs."""
-    command = [sys.executable, ROOT / script, "--logdir", logdir, "--dataset", dataset, "--epochs", str(epochs)]
+    options = ["--logdir", str(logdir), "--dataset", str(dataset), "--epochs", str(epochs)]
+    command = [sys.executable, str(ROOT / script), *options]
     output = subprocess.run([*command, "--noreload", "--nosamples"], capture_output=True, text=True, check=True).stdout
     return statistics.median(float(speed) for speed in re.findall(r"at (\d+) a second", output))
 
@@ -109,18 +121,19 @@ def one_core() -> None:
     torch.set_num_threads(1)
 
 
-def main() -> None:
-    script_parser(__doc__).parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    ScriptParser(__file__, __doc__).parse_args(argv)
     every_core = os.sched_getaffinity(0)
-    print(f"{platform.processor() or platform.machine()}, {len(every_core)} cores, {fast_dtype(CPU)}, ", end="")
+    print(f"{processor()}, {len(every_core)} cores, {fast_dtype(CPU)}, ", end="")
     print(", ".join(f"{package} {version(package)}" for package in ("torch", "gymnasium", "numpy", "numba", "cma")))
     print("\n| work | ours | design of 2018 | ratio | aim |\n|---|---|---|---|---|")
 
     with tempfile.TemporaryDirectory() as folder:
         logdir = Path(folder)
         torch.manual_seed(0)
-        save_checkpoint(logdir / "vae" / "best.tar", {"state_dict": VAE().state_dict()})
-        save_checkpoint(logdir / "mdrnn" / "best.tar", {"state_dict": MDRNN().state_dict()})
+        vae, mdrnn = VAE(), MDRNN()
+        save_checkpoint(logdir / "vae" / "best.tar", {"state_dict": vae.state_dict()})
+        weights = world_weights(SIZES, vae, mdrnn)
         one_core()
 
         fast, plain = make_env("fast"), make_env("gymnasium")
@@ -133,27 +146,18 @@ def main() -> None:
         )
         compare(
             f"controller steps, {LANE} cars in lockstep",
-            lambda: lockstep_rate(logdir, LANE, 200, fast_dtype(CPU)),
+            lambda: lockstep_rate(weights, LANE, 200, fast_dtype(CPU)),
             lambda: rate(lambda: reference.controller_steps(200)),
             "70",
         )
-        runner = PolicyRunner("fast", "brown", 0)
-
-        def generate() -> int:
-            for number in range(8):
-                runner.submit(number, (number, logdir / "rollouts" / f"rollout_{number}.npz"))
-            return sum(length for _ in range(8) for _, length in runner.advance())
-
+        runner, dataset = PolicyRunner(CARRACING, "fast", "brown"), logdir / "rollouts"
         compare(
             "generation, frames on disk",
-            lambda: rate(generate),
+            lambda: rate(lambda: generate(runner, dataset, range(8))),
             lambda: rate(lambda: reference.generated_frames(300, logdir / "reference.npz")),
             "40",
         )
-        dataset = logdir / "rollouts"
-        for number in range(8, 24):
-            runner.submit(number, (number, dataset / f"rollout_{number}.npz"))
-            runner.advance()
+        generate(runner, dataset, range(8, 24))
         frames, actions = map(torch.from_numpy, load_rollout(dataset / "rollout_0.npz", ("observations", "actions")))
         compare(
             "V training, images",
@@ -171,13 +175,13 @@ def main() -> None:
         os.sched_setaffinity(0, every_core)
         compare(
             "controller steps in whole episodes: 2 workers against 1",
-            lambda: episodes_rate(logdir, 2, "fast", 2 * LANE),
-            lambda: episodes_rate(logdir, 1, "fast", LANE),
+            lambda: episodes_rate(weights, 2, "fast", 2 * LANE, logdir),
+            lambda: episodes_rate(weights, 1, "fast", LANE, logdir),
             "1.9",
         )
         compare(
             "scoring in Gymnasium's renderer against its drawing alone",
-            lambda: episodes_rate(logdir, 1, "gymnasium", 4),
+            lambda: episodes_rate(weights, 1, "gymnasium", 4, logdir),
             lambda: rate(lambda: drive_random(plain, 500)),
             "0.91",
         )

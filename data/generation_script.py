@@ -1,11 +1,11 @@
-"""Drive CarRacing and store the rollouts that V and M learn from.
+"""Drive a game and store the rollouts that V and M learn from.
 
     python data/generation_script.py --rollouts 1000 --rootdir datasets/carracing --threads 8
     python data/generation_script.py --rootdir datasets/carracing/round_1 --seed 1 --policy controller --logdir exp_dir
 
-Rollout j is <rootdir>/thread_<j modulo threads>/rollout_<j>.npz. What it holds depends on --seed, --policy, --env and
-j alone, and with --policy controller on the driver in --logdir and on --noise. The same command again goes on where it
-stopped; with a larger --rollouts it adds the missing ones.
+Rollout j is <rootdir>/thread_<j modulo threads>/rollout_<j>.npz. What it holds depends on --game, --seed, --policy,
+--env and j alone, and with --policy controller on the models in --logdir and on --noise. The same command again goes on
+where it stopped; with a larger --rollouts it adds the missing ones.
 """
 
 import argparse
@@ -14,113 +14,135 @@ import re
 import sys
 import time
 import zipfile
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
-from data.carracing import POLICIES, PolicyRunner, Rollout  # noqa: E402
-from data.controller_rollouts import ControllerRunner  # noqa: E402
-from envs import make_env  # noqa: E402
-from utils.checkpoints import (  # noqa: E402
-    fingerprint,
-    load_controller,
-    load_driver,
-    write_json,
-)
+from data.policies import POLICIES, exploration_noise  # noqa: E402
+from data.rollouts import PolicyRunner, Rollout, RolloutRecorder, save_rollout  # noqa: E402
+from envs.games import CARRACING, GAMES, Game, environment_kinds  # noqa: E402
+from utils.checkpoints import write_json  # noqa: E402
 from utils.commandline import (  # noqa: E402
+    ScriptParser,
     UserError,
     add_device_argument,
     natural_float,
     natural_int,
     pick_device,
+    pick_kind,
     positive_int,
     run_script,
-    script_parser,
 )
-from utils.precision import fast_dtype  # noqa: E402
-from utils.rollouts import worker_devices  # noqa: E402
+from utils.provenance import recorded  # noqa: E402
+from utils.rollouts import BATCH_MULTIPLE, Episode, rollout_pool  # noqa: E402
+from utils.run_folder import fingerprint, load_controller, load_game, load_world_weights  # noqa: E402
+from utils.tracks import data_track  # noqa: E402
 from utils.workers import WorkerPool, cores  # noqa: E402
 
 CONTROLLER = "controller"  # the policy that is no noise
 NOISE = 0.3
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
-    parser.add_argument("--rollouts", type=positive_int, default=1000, help="rollouts to have in the end, in all")
-    parser.add_argument("--rootdir", type=Path, default=Path("datasets/carracing"), help="folder to put them in")
-    parser.add_argument(
-        "--threads", type=positive_int, default=8, help="folders to spread them over, and most processes to use"
-    )
-    parser.add_argument(
-        "--policy", choices=[*POLICIES, CONTROLLER], default="brown", help="noise that drives the car, or a driver"
-    )
-    parser.add_argument("--logdir", type=Path, help="run folder of the driver for --policy controller")
-    parser.add_argument(
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = ScriptParser(__file__, __doc__)
+    option = parser.add_argument
+    option("--game", choices=list(GAMES), default=CARRACING.name, help="what to drive")
+    option("--rollouts", type=positive_int, default=1000, help="rollouts to have in the end, in all")
+    option("--rootdir", type=Path, default=Path("datasets/carracing"), help="folder to put them in")
+    option("--threads", type=positive_int, default=8, help="folders to spread them over, and most processes to use")
+    option("--policy", choices=[*POLICIES, CONTROLLER], default="brown", help="random actions, or a trained controller")
+    option("--logdir", type=Path, help="run folder of the controller for --policy controller")
+    option(
         "--noise",
         type=natural_float,
         default=argparse.SUPPRESS,
-        help=f"largest deviation of what is added to a driver's actions (default: {NOISE})",
+        help=f"largest deviation of what is added to a controller's actions (default: {NOISE})",
     )
-    parser.add_argument("--seed", type=natural_int, default=0, help="decides all tracks and actions")
-    parser.add_argument("--env", choices=["fast", "gymnasium"], default="fast", help="fast drawing, or Gymnasium's own")
+    option("--seed", type=natural_int, default=0, help="decides all episodes and actions")
+    option("--env", choices=environment_kinds(), help="kind of environment; without it, the game's fastest")
     add_device_argument(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.policy == CONTROLLER and args.logdir is None:
-        parser.error("--policy controller needs the --logdir of a trained driver")
+        parser.error("--policy controller needs the --logdir of a trained controller")
     if args.policy != CONTROLLER and (args.logdir or "noise" in args):
         parser.error("--logdir and --noise belong to --policy controller")
+    return args
 
-    settings = {
-        "policy": args.policy,
-        "seed": args.seed,
-        "env": args.env,
-        "gymnasium": version("gymnasium"),
-    }
-    if args.policy == CONTROLLER:
-        noise = getattr(args, "noise", NOISE)
-        architecture = load_controller(args.logdir).architecture
-        load_driver(args.logdir, architecture, torch.device("cpu"), torch.float32)  # fail here, with one line
-        settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": noise}
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    game = GAMES[args.game]
+    args.env = pick_kind(args.env, game.training_kind, game)
     present = existing_rollouts(args.rootdir)
-    claim(args.rootdir, settings, present)
-    jobs = [
-        (number, present.get(number, args.rootdir / f"thread_{number % args.threads}" / f"rollout_{number}.npz"))
-        for number in range(args.rollouts)
-        if number not in present or not intact(present[number])
-    ]
-    if not jobs:
+    claim(args.rootdir, settings_of(args, game), present)
+    missing = [number for number in range(args.rollouts) if number not in present or not intact(present[number])]
+    if not missing:
         print(f"nothing to do: {len(present)} rollouts are in {args.rootdir} already")
         return
-    make_env(args.env).reset(seed=0)  # compiles the drawing once, rather than in every worker
-    for folder in {path.parent for _, path in jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
-
-    frames = 0
-    start = time.perf_counter()
-    workers = min(args.threads, cores(), len(jobs))
-    logs = args.rootdir / "logs"
-    if args.policy == CONTROLLER:
-        device = pick_device(args.device)
-        dtype = fast_dtype(device)
-        arguments = [(args.env, args.logdir, noise, args.seed, name, dtype) for name in worker_devices(device, workers)]
-        pool = WorkerPool(ControllerRunner, arguments, ControllerRunner.batch, logs)
-    else:
-        pool = WorkerPool(PolicyRunner, [(args.env, args.policy, args.seed)] * workers, 2, logs)
-    with pool, tqdm(total=args.rollouts, initial=args.rollouts - len(jobs), unit="rollout", disable=None) as progress:
-        for _, length in pool.run(jobs):
-            frames += length
+    frames, start = 0, time.perf_counter()
+    workers = min(args.threads, cores(), len(missing))
+    with (
+        recorded(args.rootdir, args),
+        open_pool(args, game, workers, len(missing)) as pool,
+        tqdm(total=args.rollouts, initial=args.rollouts - len(missing), unit="rollout", disable=None) as progress,
+    ):
+        for job, outcome in pool.run(jobs_of(args, game, missing)):
+            number = missing[job]
+            path = args.rootdir / f"thread_{number % args.threads}" / f"rollout_{number}.npz"
+            save_rollout(present.get(number, path), outcome.record)
+            frames += outcome.length
             progress.update()
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in existing_rollouts(args.rootdir).values())
     print(
-        f"{len(jobs)} rollouts, {frames} frames, {frames / seconds:.0f} frames/s with {workers} processes; "
+        f"{len(missing)} rollouts, {frames} frames, {frames / seconds:.0f} frames/s with {workers} processes; "
         f"{size / 1e6:.0f} MB in {args.rootdir}"
     )
+
+
+def settings_of(args: argparse.Namespace, game: Game) -> dict[str, Any]:
+    """What the rollouts depend on. Raises UserError if the controller is missing, or of another game."""
+    settings = {"game": game.name, "policy": args.policy, "seed": args.seed, "env": args.env}
+    settings |= {game.package: version(game.package)}
+    if args.policy == CONTROLLER:
+        args.noise = getattr(args, "noise", NOISE)
+        if (other := load_game(args.logdir).name) != game.name:
+            raise UserError(f"{args.logdir / 'vae' / 'best.tar'}: made for another game; add --game {other}")
+        load_world_weights(args.logdir, load_controller(args.logdir).sizes)
+        settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": args.noise}
+    return settings
+
+
+def open_pool(args: argparse.Namespace, game: Game, workers: int, rollouts: int) -> WorkerPool:
+    """Workers for the jobs that `jobs_of` makes."""
+    logs = args.rootdir / "logs"
+    if args.policy != CONTROLLER:
+        game.make(args.env).reset(seed=0)  # what is compiled is compiled once, rather than in every worker
+        return WorkerPool(PolicyRunner, [(game, args.env, args.policy)] * workers, 2, logs)
+    weights = load_world_weights(args.logdir, load_controller(args.logdir).sizes)
+    device = pick_device(args.device)
+    # Fewer at a time than in training, because every one keeps its frames.
+    return rollout_pool(game, args.env, weights, device, workers, rollouts, logs, environments=BATCH_MULTIPLE)
+
+
+def jobs_of(args: argparse.Namespace, game: Game, numbers: list[int]) -> Iterator[Any]:
+    """What the workers need to know of these rollouts."""
+    controller = load_controller(args.logdir) if args.policy == CONTROLLER else None
+    for number in numbers:
+        seed = data_track(args.seed, number)
+        actions = [args.seed, number, 1]  # the 1 keeps the actions independent of the seed, drawn from the first two
+        if controller is None:
+            yield seed, actions
+        else:
+            generator = np.random.default_rng(actions)
+            noise = exploration_noise(generator, controller.sizes, game.max_steps, args.noise)
+            yield Episode(controller.to_vector().numpy(), seed, noise=noise, recorder=RolloutRecorder())
 
 
 def existing_rollouts(rootdir: Path) -> dict[int, Path]:
@@ -132,17 +154,17 @@ def existing_rollouts(rootdir: Path) -> dict[int, Path]:
     return found
 
 
-def claim(rootdir: Path, settings: dict[str, str | int | float], present: dict[int, Path]) -> None:
+def claim(rootdir: Path, settings: dict[str, Any], present: dict[int, Path]) -> None:
     """Write the settings into the folder; raises UserError if its rollouts were made with others."""
     record = rootdir / "generation.json"
     remedy = "choose another --rootdir, or move that folder away"
     if record.exists():
         try:
-            recorded = json.loads(record.read_text())
-        except ValueError:
+            recorded_settings = {"game": CARRACING.name} | json.loads(record.read_text())
+        except (ValueError, TypeError):
             raise UserError(f"{record}: damaged; {remedy}") from None
-        if recorded != settings:
-            raise UserError(f"{record}: rollouts made with {recorded} lie here, not with {settings}; {remedy}")
+        if recorded_settings != settings:
+            raise UserError(f"{record}: rollouts made with {recorded_settings} lie here, not with {settings}; {remedy}")
     elif present:
         raise UserError(f"{record}: missing, so {min(present.values())} is of an unknown kind; {remedy}")
     else:

@@ -5,6 +5,7 @@ Memory is bounded whatever the size of the dataset: frames by a limit on their n
 """
 
 import hashlib
+import json
 import re
 import sys
 import zipfile
@@ -19,16 +20,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from models.mdrnn import ACTION_SIZE
+from envs.games import CARRACING, Game
+from models.sizes import CARRACING_SIZES, Sizes
 from models.vae import FRAME_SIZE, sample_latent
 from utils.commandline import UserError
+from utils.run_folder import find_game
 
 TEST_EVERY = 10  # one rollout in so many is held out
 FRAMES_PER_EPOCH = 100_000  # 1.2 GB of training frames in memory
 TEST_FRAMES = 10_000
 SEQUENCE_LENGTH = 32  # steps, as in the 2018 implementation
-
-_SHAPES = {"observations": (FRAME_SIZE, FRAME_SIZE, 3), "actions": (ACTION_SIZE,), "rewards": (), "terminals": ()}
 
 
 def find_rollouts(dataset: Path) -> list[Path]:
@@ -38,6 +39,23 @@ def find_rollouts(dataset: Path) -> list[Path]:
     if not files:
         raise UserError(f"{dataset}: no rollouts; make some: python data/generation_script.py --rootdir {dataset}")
     return sorted(files, key=lambda path: [_natural(str(part)) for part in (_generation(path), path.name, path.parent)])
+
+
+def game_of_rollouts(files: list[Path], dataset: Path) -> Game:
+    """The game that the rollouts of a dataset are of, as their generation.json says; CarRacing without one.
+    Raises UserError if they are of several, or of an unknown one."""
+    games: dict[str, Path] = {}
+    for folder in dict.fromkeys(_generation(file) for file in files):
+        path = folder / "generation.json"
+        try:
+            name = json.loads(path.read_text()).get("game", CARRACING.name) if path.exists() else CARRACING.name
+        except (ValueError, AttributeError):
+            raise UserError(f"{path}: damaged; {_remedy(path)}") from None
+        games.setdefault(name, path)
+    if len(games) > 1:
+        raise UserError(f"{dataset}: rollouts of several games, {' and '.join(games)}; choose one with --dataset")
+    ((name, path),) = games.items()
+    return find_game(name, path)
 
 
 def split_rollouts(files: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -64,8 +82,10 @@ def name_rollouts(files: list[Path], dataset: Path) -> str:
     return f"{len(files)} rollouts {digest.hexdigest()[:12]}"
 
 
-def load_rollout(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
-    """Some arrays of a rollout, (T, ...) each. Raises UserError if the file is damaged or no rollout."""
+def load_rollout(path: Path, keys: tuple[str, ...], sizes: Sizes = CARRACING_SIZES) -> list[np.ndarray]:
+    """Some arrays of a rollout, (T, ...) each. Raises UserError if the file is damaged or no rollout of these sizes."""
+    frame = (FRAME_SIZE, FRAME_SIZE, 3)
+    shapes = {"observations": frame, "actions": (sizes.action,), "rewards": (), "terminals": ()}
     try:
         with np.load(path) as archive:
             arrays = [archive[key] for key in keys]
@@ -75,7 +95,7 @@ def load_rollout(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
         raise UserError(f"{path}: damaged ({error}); {_remedy(path)}") from None
     length = len(arrays[0]) if arrays[0].ndim else 0
     for key, array in zip(keys, arrays, strict=True):
-        if length == 0 or array.shape != (length, *_SHAPES[key]):
+        if length == 0 or array.shape != (length, *shapes[key]):
             raise UserError(f"{path}: not a rollout ({key} has shape {array.shape}); {_remedy(path)}")
     return arrays
 
@@ -123,9 +143,9 @@ class FrameDataset(Dataset):
 class Sequences(NamedTuple):
     """B sequences of T steps, time first. Steps beyond the end of a rollout are padding."""
 
-    latents: Tensor  # (T, B, 32) float32, drawn from V's posterior
-    next_latents: Tensor  # (T, B, 32), what M is to predict
-    actions: Tensor  # (T, B, 3) float32
+    latents: Tensor  # (T, B, L) float32, drawn from V's posterior
+    next_latents: Tensor  # (T, B, L), what M is to predict
+    actions: Tensor  # (T, B, A) float32
     rewards: Tensor  # (T, B) float32
     terminals: Tensor  # (T, B) float32, 0 or 1
     real: Tensor  # (T, B) bool: this step is no padding
@@ -135,17 +155,17 @@ class Sequences(NamedTuple):
 class LatentDataset(Dataset):
     """Rollouts as V sees them, cut into sequences of 32 steps.
 
-    encode: frames (T, 64, 64, 3) uint8 -> mu and logsigma, (T, 32) each. Every rollout is encoded once; latents are
+    encode: frames (T, 64, 64, 3) uint8 -> mu and logsigma, (T, L) each. Every rollout is encoded once; latents are
     drawn anew from N(mu, sigma) each time that they are used. Half precision is enough to keep them: its error is
     a thousandth of mu, the narrowest posteriors are a hundredth wide.
 
     The items of a tensor of indices (B,) are `Sequences`.
     """
 
-    def __init__(self, files: list[Path], encode: Callable[[Tensor], tuple[Tensor, Tensor]]):
+    def __init__(self, files: list[Path], sizes: Sizes, encode: Callable[[Tensor], tuple[Tensor, Tensor]]):
         columns: list[list[Tensor]] = [[], [], [], [], []]
         for file in tqdm(files, desc="encoding", unit="rollout", leave=False, disable=None):
-            frames, *others = load_rollout(file, ("observations", "actions", "rewards", "terminals"))
+            frames, *others = load_rollout(file, ("observations", "actions", "rewards", "terminals"), sizes)
             mu, logsigma = encode(torch.from_numpy(frames))
             values = [mu.half().cpu(), logsigma.half().cpu(), *map(torch.from_numpy, others)]
             for column, value in zip(columns, values, strict=True):
@@ -156,6 +176,10 @@ class LatentDataset(Dataset):
             torch.cat(columns.pop(0)) for _ in range(5)
         )
         self.cut(shift=0)
+
+    def refill(self, seed: int, epoch: int) -> None:
+        """Cut the sequences of an epoch, at borders that PyTorch's generator decides."""
+        self.cut(shift=int(torch.randint(SEQUENCE_LENGTH, ())))
 
     def cut(self, shift: int) -> None:
         """Cut every rollout into sequences whose borders lie `shift` (0 to 31) steps before multiples of 32.

@@ -5,10 +5,10 @@ Importing this package registers "FastCarRacing-v0" with Gymnasium.
 
 import gymnasium
 
-from envs.carracing import GymnasiumCarRacing
 from envs.fast_carracing import FastCarRacing
+from envs.games import CARRACING
 
-__all__ = ["FastCarRacing", "GymnasiumCarRacing", "make_env"]
+__all__ = ["FastCarRacing", "make_env"]
 
 # No max_episode_steps: the environment itself ends an episode at 1,000 steps.
 gymnasium.register(id="FastCarRacing-v0", entry_point="envs.fast_carracing:FastCarRacing", reward_threshold=900)
@@ -27,7 +27,4 @@ def make_env(kind: str = "fast", render_mode: str | None = None) -> gymnasium.En
     Raises:
         ValueError: on any other kind.
     """
-    classes = {"fast": FastCarRacing, "gymnasium": GymnasiumCarRacing}
-    if kind not in classes:
-        raise ValueError(f"unknown kind of environment {kind!r}: use one of {', '.join(classes)}")
-    return classes[kind](render_mode=render_mode)
+    return CARRACING.make(kind, render_mode)

@@ -1,11 +1,14 @@
 """CarRacing as the paper saw it: 64x64 frames and at most 1,000 steps an episode."""
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 from gymnasium.envs.box2d.car_racing import CarRacing
 
 FRAME_SHAPE = (64, 64, 3)
 MAX_EPISODE_STEPS = 1000
+STEP_COST = 0.1  # what CarRacing charges for every step
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
@@ -43,7 +46,7 @@ class TimeLimitedCarRacing(CarRacing):
         self._elapsed_steps = 0  # not before: CarRacing.reset takes one step without action
         return result
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray | int):
         """Advances by 1/50 s with action (steering in [-1, 1], gas in [0, 1], brake in [0, 1]).
 
         Returns the frame, the reward, terminated (all tiles visited, or off the playfield: reward -100),
@@ -62,3 +65,9 @@ class GymnasiumCarRacing(TimeLimitedCarRacing):
     def _render(self, mode: str):
         image = super()._render(mode)
         return shrink(image) if mode == "state_pixels" else image
+
+
+def tiles_visited(environment: gymnasium.Env) -> int:
+    """How many tiles of its track a car has visited."""
+    car_racing: Any = environment.unwrapped
+    return car_racing.tile_visited_count

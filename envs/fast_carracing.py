@@ -2,6 +2,7 @@
 
 import functools
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pygame
@@ -68,10 +69,11 @@ class FastCarRacing(TimeLimitedCarRacing):
 
     def _prepare_drawing(self) -> None:
         """Puts what draw_frame needs of a new track into arrays."""
+        road: Any = self.road  # Gymnasium's hint knows only the None before the first track
         # The contact listener recolours visited tiles in place: as rows of one array, draw_frame sees it at no cost.
-        self._tile_colours = np.array([tile.color for tile in self.road], np.float64)
+        self._tile_colours = np.array([tile.color for tile in road], np.float64)
         road_poly, quads, tile_of_quad = [], [], []
-        tiles = enumerate(zip(self.road, self._tile_colours, strict=True))
+        tiles = enumerate(zip(road, self._tile_colours, strict=True))
         for quad, colour in self.road_poly:
             quads.append(quad)
             if isinstance(colour, tuple):
@@ -98,9 +100,10 @@ class FastCarRacing(TimeLimitedCarRacing):
     def _render(self, mode: str):
         if mode != "state_pixels":
             return super()._render(mode)
-        hull = self.car.hull
+        car: Any = self.car
+        hull = car.hull
         position = hull.position
-        w0, w1, w2, w3 = self.car.wheels
+        w0, w1, w2, w3 = car.wheels
         self._state[:] = (
             position.x, position.y, hull.angle, hull.linearVelocity.length, hull.angularVelocity, self.t, self.reward,
             w0.joint.angle, w1.joint.angle, w2.joint.angle, w3.joint.angle,

@@ -1,94 +1,70 @@
 """C, the controller: one linear layer from [z, h] to the action (paper, section 2.3), and what the paper compares it
-with: without h, and with a hidden layer."""
-
-from dataclasses import dataclass
-from itertools import pairwise
+with: other inputs, and a hidden layer."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from models.mdrnn import ACTION_SIZE, HIDDEN_SIZE
-from models.vae import LATENT_SIZE
-
-# The action box: steering, gas, brake.
-LOWEST_ACTION, HIGHEST_ACTION = (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What a controller sees and how it is built."""
-
-    sees_memory: bool = True  # [z, h] or z alone
-    hidden_units: int = 0  # tanh units between input and output; 0: none, a linear controller
-
-    @property
-    def layers(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of every linear layer, from the first to the last."""
-        inputs = LATENT_SIZE + HIDDEN_SIZE if self.sees_memory else LATENT_SIZE
-        return list(pairwise([inputs, *([self.hidden_units] if self.hidden_units else []), ACTION_SIZE]))
-
-    @property
-    def size(self) -> int:
-        """The number of parameters: 867 for the paper's controller."""
-        return sum((inputs + 1) * outputs for inputs, outputs in self.layers)
-
-    @classmethod
-    def of(cls, state_dict: dict[str, Tensor]) -> "Architecture":
-        """The architecture that these weights belong to. Raises KeyError or IndexError if they are no controller's."""
-        inputs = state_dict["hidden.weight" if "hidden.weight" in state_dict else "fc.weight"].shape[1]
-        hidden_units = len(state_dict["hidden.weight"]) if "hidden.weight" in state_dict else 0
-        return cls(inputs != LATENT_SIZE, hidden_units)
+from models.sizes import CARRACING_SIZES, CLIPPED, SHIFTED, Sizes
 
 
 class Controller(nn.Module):
-    """Latents (N, 32) and, if it sees them, hidden states (N, 256) -> actions (N, 3) inside the action box."""
+    """Latents (N, L), M's hidden and cell state (N, H), as far as it sees them -> actions (N, A) inside their box."""
 
-    def __init__(self, architecture: Architecture = Architecture()):
+    def __init__(self, sizes: Sizes = CARRACING_SIZES):
         super().__init__()
-        self.architecture = architecture
-        if architecture.hidden_units:
-            self.hidden = nn.Linear(*architecture.layers[0])
-        self.fc = nn.Linear(*architecture.layers[-1])
+        self.sizes = sizes
+        if sizes.hidden_units:
+            self.hidden = nn.Linear(*sizes.layers[0])
+        self.fc = nn.Linear(*sizes.layers[-1])
 
-    def forward(self, latents: Tensor, hidden: Tensor) -> Tensor:
-        x = torch.cat([latents, hidden], dim=-1) if self.architecture.sees_memory else latents
-        if self.architecture.hidden_units:
+    def forward(self, latents: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
+        x = controller_inputs(self.sizes, latents, hidden, cell)
+        if self.sizes.hidden_units:
             x = self.hidden(x).tanh()
-        return bound_actions(self.fc(x))
+        return bound_actions(self.fc(x), self.sizes)
 
     def to_vector(self) -> Tensor:
-        """All parameters as one vector (size,): layer by layer the weight, row by row, then the bias."""
+        """All parameters as one vector (P,): layer by layer the weight, row by row, then the bias."""
         return parameters_to_vector(self.parameters()).detach()
 
     @classmethod
-    def from_vector(cls, architecture: Architecture, vector: Tensor) -> "Controller":
-        """The controller that `to_vector` made the vector (size,) from."""
-        controller = cls(architecture)
+    def from_vector(cls, sizes: Sizes, vector: Tensor) -> "Controller":
+        """The controller that `to_vector` made the vector (P,) from."""
+        controller = cls(sizes)
         vector_to_parameters(vector, controller.parameters())
         return controller
 
 
-def drive_batch(architecture: Architecture, controllers: Tensor, inputs: Tensor) -> Tensor:
-    """The actions (N, 3) of N controllers, each with an input of its own.
+def controller_inputs(sizes: Sizes, latents: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
+    """What C sees (N, I), of latents (N, L) and M's state (N, H) before the action."""
+    return torch.cat([latents, hidden, cell][: len(sizes.inputs)], dim=-1)
 
-    controllers (N, size), a row as `Controller.to_vector` makes it; inputs (N, 288) or (N, 32).
+
+def drive_batch(sizes: Sizes, controllers: Tensor, inputs: Tensor) -> Tensor:
+    """The actions (N, A) of N controllers, each with an input of its own.
+
+    controllers (N, P), a row as `Controller.to_vector` makes it; inputs (N, I), see `controller_inputs`.
     """
     x = inputs
-    sizes = [size for count, outputs in architecture.layers for size in (count * outputs, outputs)]
-    parameters = controllers.split(sizes, dim=1)
-    for layer, (count, outputs) in enumerate(architecture.layers):
+    lengths = [length for count, outputs in sizes.layers for length in (count * outputs, outputs)]
+    parameters = controllers.split(lengths, dim=1)
+    for layer, (count, outputs) in enumerate(sizes.layers):
         weight, bias = parameters[2 * layer : 2 * layer + 2]
         x = ((x.tanh() if layer else x)[:, None] * weight.unflatten(1, (outputs, count))).sum(dim=-1) + bias
-    return bound_actions(x)
+    return bound_actions(x, sizes)
 
 
-def bound_actions(raw: Tensor) -> Tensor:
-    """Any real numbers (..., 3) -> steering in [-1, 1], gas in [0, 1], brake in [0, 1].
+def bound_actions(raw: Tensor, sizes: Sizes) -> Tensor:
+    """Any real numbers (..., A) -> actions inside their box (sizes.RANGES), as the paper's code does.
 
-    As the paper's code does. Zero means straight on, half gas and no brake, so that a controller of zeros
-    already drives; and no candidate can differ from another only by how far it is outside the box.
+    No candidate can differ from another only by how far it is outside the box. CarRacing's zeros mean straight on, half
+    gas and no brake, so that a controller of zeros already drives.
     """
-    squashed = raw.tanh()
-    steering, gas, brake = squashed.unbind(dim=-1)
-    return torch.stack([steering, (gas + 1) / 2, brake.clamp(min=0)], dim=-1)
+    squashed = list(raw.tanh().unbind(dim=-1))
+    for i, output in enumerate(sizes.outputs):
+        if output == SHIFTED:
+            squashed[i] = (squashed[i] + 1) / 2
+        elif output == CLIPPED:
+            squashed[i] = squashed[i].clamp(min=0)
+    return torch.stack(squashed, dim=-1)

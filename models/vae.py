@@ -1,27 +1,28 @@
 """V, the vision model: a convolutional variational auto-encoder (paper, section 2.1 and appendix A.1).
 
-A 64x64 RGB frame becomes a Gaussian over a latent of 32 numbers, and a latent becomes a frame again.
+A 64x64 RGB frame becomes a Gaussian over a latent of L numbers (32 for CarRacing), and a latent becomes a frame again.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LATENT_SIZE = 32
+from models.sizes import CARRACING_SIZES, Sizes
+
 FRAME_SIZE = 64
 
 
 class Encoder(nn.Module):
-    """Frames (N, 3, 64, 64) in [0, 1] -> mu and logsigma, each (N, 32)."""
+    """Frames (N, 3, 64, 64) in [0, 1] -> mu and logsigma, each (N, L)."""
 
-    def __init__(self):
+    def __init__(self, sizes: Sizes):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 32, 4, stride=2)
         self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
         self.conv3 = nn.Conv2d(64, 128, 4, stride=2)
         self.conv4 = nn.Conv2d(128, 256, 4, stride=2)
-        self.fc_mu = nn.Linear(2 * 2 * 256, LATENT_SIZE)
-        self.fc_logsigma = nn.Linear(2 * 2 * 256, LATENT_SIZE)
+        self.fc_mu = nn.Linear(2 * 2 * 256, sizes.latent)
+        self.fc_logsigma = nn.Linear(2 * 2 * 256, sizes.latent)
 
     def features(self, frames: Tensor) -> Tensor:
         """The 1,024 numbers under both heads; flattened as (channel, row, column)."""
@@ -45,11 +46,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (N, 32) -> frames (N, 3, 64, 64) in [0, 1]."""
+    """Latents (N, L) -> frames (N, 3, 64, 64) in [0, 1]."""
 
-    def __init__(self):
+    def __init__(self, sizes: Sizes):
         super().__init__()
-        self.fc1 = nn.Linear(LATENT_SIZE, 1024)
+        self.fc1 = nn.Linear(sizes.latent, 1024)
         self.deconv1 = nn.ConvTranspose2d(1024, 128, 5, stride=2)
         self.deconv2 = nn.ConvTranspose2d(128, 64, 5, stride=2)
         self.deconv3 = nn.ConvTranspose2d(64, 32, 6, stride=2)
@@ -59,9 +60,9 @@ class Decoder(nn.Module):
         x = F.relu(self.fc1(latents))
         # deconv1 sees a 1x1 image, where a transposed convolution is a matrix product; the convolution
         # library does not notice, and would spend half of a training step there.
-        weight = self.deconv1.weight
+        weight, bias = _weight_and_bias(self.deconv1)
         x = (x @ weight.flatten(1)).unflatten(1, weight.shape[1:])
-        x = F.relu(x + self.deconv1.bias[:, None, None])
+        x = F.relu(x + bias[:, None, None])
         x = x.contiguous(memory_format=torch.channels_last)  # the layout in which the others are fastest
         x = F.relu(_deconvolve(x, self.deconv2))
         x = F.relu(_deconvolve(x, self.deconv3))
@@ -70,17 +71,24 @@ class Decoder(nn.Module):
 
 def _deconvolve(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
     """layer(x), the bias added apart: inside, its gradient would double the time of the layer's backward pass."""
-    x = F.conv_transpose2d(x, layer.weight, stride=layer.stride)
-    return x.add_(layer.bias.to(x.dtype)[:, None, None])
+    weight, bias = _weight_and_bias(layer)
+    x = F.conv_transpose2d(x, weight, stride=layer.stride)
+    return x.add_(bias.to(x.dtype)[:, None, None])
+
+
+def _weight_and_bias(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    assert layer.bias is not None  # for the type checker: layers are made with one
+    return layer.weight, layer.bias
 
 
 class VAE(nn.Module):
     """Encoder and decoder; `forward` draws the latent with the reparametrisation trick."""
 
-    def __init__(self):
+    def __init__(self, sizes: Sizes = CARRACING_SIZES):
         super().__init__()
-        self.encoder = Encoder()
-        self.decoder = Decoder()
+        self.sizes = sizes
+        self.encoder = Encoder(sizes)
+        self.decoder = Decoder(sizes)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Frames (N, 3, 64, 64) in [0, 1] -> their reconstruction, mu and logsigma."""

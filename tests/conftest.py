@@ -1,5 +1,9 @@
 """What the tests of several scripts share: running a script as a user would, and small data made by the real ones."""
 
+import contextlib
+import functools
+import importlib
+import io
 import os
 import shutil
 import signal
@@ -14,11 +18,15 @@ import numpy as np
 import pytest
 import torch
 
-from data.carracing import Rollout, save_rollout
 from data.loaders import find_rollouts, load_rollout
+from data.rollouts import Rollout, pack_rollout, save_rollout
+from envs.games import CARRACING
 from models.mdrnn import MDRNN
 from models.vae import VAE
 from utils.checkpoints import save_checkpoint
+from utils.commandline import run_script
+from utils.rollouts import Episode, EpisodeRunner, Outcome
+from utils.run_folder import load_world_weights
 
 ROOT = Path(__file__).parent.parent
 # One thread a process: with more, results depend on the machine, and processes that share cores slow each other down.
@@ -26,8 +34,28 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 torch.set_num_threads(1)
 
 
-def run(script: str, *arguments: object, **options) -> subprocess.CompletedProcess:
-    """Run a script of the project to its end; returns its status and what it printed."""
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run a script of the project, or with -m a module, to its end in this process, which saves the seconds that
+    imports take; returns its status and what it printed."""
+    if script == "-m":
+        script, arguments = str(arguments[0]), arguments[1:]
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    words = [str(word) for word in arguments]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    status = 0
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            run_script(functools.partial(module.main, words))
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return subprocess.CompletedProcess([script, *words], status, output.getvalue(), errors.getvalue())
+
+
+def run_process(script: str, *arguments: object, **options) -> subprocess.CompletedProcess:
+    """The same in a process of its own, for what a process is needed for."""
     command = [sys.executable, script, *map(str, arguments)]
     settings = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300}
     return subprocess.run(command, **settings | options)
@@ -46,9 +74,13 @@ def launch(script: str, *arguments: object, **options) -> subprocess.Popen:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The worker processes of a script (and not multiprocessing's resource tracker)."""
-    pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in pids if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    """The worker processes of a script: children of the server that forks them."""
+    servers = [child for child in children_of(pid) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [worker for server in servers for worker in children_of(server)]
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager
@@ -100,7 +132,8 @@ def tiny_dataset(generated, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "carracing"
     for path, length in zip(find_rollouts(generated), (150, 20, 200, 120), strict=True):
         arrays = load_rollout(path, Rollout._fields)
-        save_rollout(folder / "thread_0" / path.name, Rollout(*(array[:length] for array in arrays)))
+        rollout = Rollout(*(array[:length] for array in arrays))
+        save_rollout(folder / "thread_0" / path.name, pack_rollout(rollout))
     return folder
 
 
@@ -140,3 +173,18 @@ def evolve(evolution, generations: int):
     for _ in range(generations):
         evolution.tell(fitness(evolution.ask()))
     return evolution
+
+
+def episode_runner(logdir: Path, sizes=CARRACING.sizes, environments: int = 16, dtype=torch.float32) -> EpisodeRunner:
+    """The drive loop with V and M of a run folder, in the fast environment."""
+    return EpisodeRunner(CARRACING, "fast", load_world_weights(logdir, sizes), environments, "cpu", dtype)
+
+
+def drive_all(runner: EpisodeRunner, episodes: list[Episode]) -> list[Outcome]:
+    """The outcomes of the episodes, in their order."""
+    for number, episode in enumerate(episodes):
+        runner.submit(number, episode)
+    outcomes = {}
+    while runner.busy:
+        outcomes.update(runner.advance())
+    return [outcomes[number] for number in range(len(episodes))]

@@ -15,16 +15,9 @@ from conftest import ROOT, assert_one_line_error, run, succeed
 from models.controller import Controller
 from models.mdrnn import MDRNN
 from models.vae import VAE
-from utils.checkpoints import (
-    fingerprint,
-    load_checkpoint,
-    load_controller,
-    load_mdrnn,
-    load_vae,
-    save_checkpoint,
-    write_atomically,
-)
+from utils.checkpoints import load_checkpoint, save_checkpoint, write_atomically
 from utils.commandline import UserError
+from utils.run_folder import fingerprint, load_controller, load_mdrnn, load_vae
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -8,10 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line_error, run, start, succeed, wait_until, workers_of
+from conftest import (
+    assert_one_line_error,
+    drive_all,
+    episode_runner,
+    run,
+    start,
+    succeed,
+    wait_until,
+    workers_of,
+)
 
-from data.carracing import Rollout, brown, save_rollout, white
-from data.controller_rollouts import exploration_noise
 from data.loaders import (
     SEQUENCE_LENGTH,
     FrameDataset,
@@ -21,12 +28,16 @@ from data.loaders import (
     name_rollouts,
     split_rollouts,
 )
+from data.policies import brown, exploration_noise, white
+from data.rollouts import Rollout, pack_rollout, save_rollout
 from envs import make_env
 from models.controller import Controller
-from utils.checkpoints import load_controller, save_checkpoint
+from models.sizes import CARRACING_SIZES
+from utils.checkpoints import save_checkpoint
 from utils.commandline import UserError
 from utils.precision import fast_dtype
-from utils.rollouts import Episode, LockstepRunner
+from utils.rollouts import Episode
+from utils.run_folder import load_controller
 from utils.tracks import data_track
 
 
@@ -39,15 +50,15 @@ def contents(rootdir: Path) -> dict[str, bytes]:
 
 
 def test_policies_stay_in_the_box_and_move_as_they_should():
-    actions = brown(np.random.default_rng(0), 20_000)
+    actions = brown(np.random.default_rng(0), CARRACING_SIZES, 20_000)
     assert actions.dtype == np.float32 and actions.shape == (20_000, 3)
     for policy in (brown, white):
-        noise = policy(np.random.default_rng(1), 5_000)
+        noise = policy(np.random.default_rng(1), CARRACING_SIZES, 5_000)
         assert (noise >= [-1, 0, 0]).all() and (noise <= 1).all()
-        assert (noise == policy(np.random.default_rng(1), 5_000)).all()
+        assert (noise == policy(np.random.default_rng(1), CARRACING_SIZES, 5_000)).all()
     inside = (np.abs(actions[:-1, 0]) < 0.4).nonzero()[0]  # too far from the walls to be clipped
     assert np.diff(actions[:, 0])[inside].std() == pytest.approx((1 / 50) ** 0.5, rel=0.03)
-    uniform = white(np.random.default_rng(2), 20_000)
+    uniform = white(np.random.default_rng(2), CARRACING_SIZES, 20_000)
     assert uniform.mean(axis=0) == pytest.approx([0, 0.5, 0.5], abs=0.02)
     assert uniform.std(axis=0) == pytest.approx(np.array([2, 1, 1]) / 12**0.5, abs=0.02)
 
@@ -160,13 +171,9 @@ def test_generation_by_a_controller(driver, tmp_path):
 
     controller = load_controller(driver)
     dtype = fast_dtype(torch.device("cpu"))
-    runner = LockstepRunner(driver, controller.architecture, "fast", 2, "cpu", dtype)
-    for number in range(2):
-        runner.submit(number, Episode(controller.to_vector().numpy(), data_track(5, number)))
-    outcomes = {}
-    while runner.busy:
-        outcomes.update(runner.advance())
-    for number, outcome in outcomes.items():
+    episodes = [Episode(controller.to_vector().numpy(), data_track(5, number)) for number in range(2)]
+    outcomes = drive_all(episode_runner(driver, environments=2, dtype=dtype), episodes)
+    for number, outcome in enumerate(outcomes):
         path = Path(f"thread_{number}") / f"rollout_{number}.npz"
         calm = Rollout(*load_rollout(tmp_path / "calm" / path, Rollout._fields))
         noisy = Rollout(*load_rollout(tmp_path / "data" / path, Rollout._fields))
@@ -198,13 +205,15 @@ def test_generation_by_a_controller_refuses_what_cannot_be(driver, tmp_path):
 
 
 def test_exploration_noise_lasts_and_keeps_its_scale():
-    noise = np.stack([exploration_noise(np.random.default_rng(seed), 1000, 0.3) for seed in range(300)])
+    noise = np.stack(
+        [exploration_noise(np.random.default_rng(seed), CARRACING_SIZES, 1000, 0.3) for seed in range(300)]
+    )
     assert noise.shape == (300, 1000, 3) and noise.dtype == np.float32
     deviations = noise.std(axis=(1, 2))
     assert deviations.max() < 0.36 and np.mean(deviations) == pytest.approx(0.15, rel=0.1)
     loud = noise[deviations > 0.1]
     assert np.corrcoef(loud[:, 1:].ravel(), loud[:, :-1].ravel())[0, 1] == pytest.approx(0.9, abs=0.02)
-    assert not exploration_noise(np.random.default_rng(0), 10, 0.0).any()
+    assert not exploration_noise(np.random.default_rng(0), CARRACING_SIZES, 10, 0.0).any()
 
 
 def test_generation_wrong_use(tmp_path):
@@ -230,7 +239,8 @@ def rollout(length: int, value: int = 0) -> Rollout:
 
 def make_dataset(folder: Path, lengths: list[int]) -> list[Path]:
     for number, length in enumerate(lengths):
-        save_rollout(folder / f"thread_{number % 2}" / f"rollout_{number}.npz", rollout(length, value=number))
+        path = folder / f"thread_{number % 2}" / f"rollout_{number}.npz"
+        save_rollout(path, pack_rollout(rollout(length, value=number)))
     return find_rollouts(folder)
 
 
@@ -297,7 +307,7 @@ def fake_encoder(frames):
 
 def test_sequences_of_rollouts_of_different_lengths(tmp_path):
     lengths = [100, 1, 32, 33, 7]
-    dataset = LatentDataset(make_dataset(tmp_path, lengths), fake_encoder)
+    dataset = LatentDataset(make_dataset(tmp_path, lengths), CARRACING_SIZES, fake_encoder)
     for shift in (0, 1, 13, 31):
         dataset.cut(shift)
         batch = dataset[torch.arange(len(dataset))]
@@ -318,7 +328,7 @@ def test_sequences_of_rollouts_of_different_lengths(tmp_path):
 
 
 def test_latents_are_drawn_anew_and_follow_the_seed(tmp_path):
-    dataset = LatentDataset(make_dataset(tmp_path, [64]), fake_encoder)
+    dataset = LatentDataset(make_dataset(tmp_path, [64]), CARRACING_SIZES, fake_encoder)
     index = torch.arange(2)
     torch.manual_seed(0)
     first, second = dataset[index].latents, dataset[index].latents
@@ -328,7 +338,7 @@ def test_latents_are_drawn_anew_and_follow_the_seed(tmp_path):
 
 
 def test_latents_take_little_memory(tmp_path):
-    dataset = LatentDataset(make_dataset(tmp_path, [100] * 3), fake_encoder)
+    dataset = LatentDataset(make_dataset(tmp_path, [100] * 3), CARRACING_SIZES, fake_encoder)
     held = sum(value.nbytes for value in vars(dataset).values() if isinstance(value, torch.Tensor))
     assert held / 300 < 160
 

@@ -7,13 +7,13 @@ from gymnasium.envs.box2d.car_racing import CarRacing
 from gymnasium.utils.env_checker import check_env
 
 import envs
-from benchmarks.drivers import drive_away, drive_brownian, drive_randomly, drive_well
-from envs.carracing import shrink
+from envs.carracing import GymnasiumCarRacing, shrink
+from envs.scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well
 
 KINDS = ("fast", "gymnasium")
 
 
-class PartlyDrawn(envs.GymnasiumCarRacing):
+class PartlyDrawn(GymnasiumCarRacing):
     """Gymnasium's environment that draws only when asked to, so that whole episodes can be compared in a test."""
 
     drawing = False
@@ -193,7 +193,7 @@ def test_an_unknown_kind_is_refused():
 
 def test_colours_can_be_randomised():
     fast = gymnasium.make("FastCarRacing-v0", domain_randomize=True).unwrapped
-    reference = envs.GymnasiumCarRacing(domain_randomize=True)
+    reference = GymnasiumCarRacing(domain_randomize=True)
     for seed in range(3):
         error = np.abs(fast.reset(seed=seed)[0].astype(int) - reference.reset(seed=seed)[0]).mean()
         assert error < 1.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import evolve, fitness
 
-from utils.mirrored_evolution import MirroredEvolution
+from evolution.mirrored import MirroredEvolution
 
 START, SCALES = np.linspace(-0.1, 0.1, 50), np.repeat([0.5, 2.0], 25)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import assert_one_line_error, run, start, succeed, wait_until
+from conftest import assert_one_line_error, run, run_process, start, succeed, wait_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.carracing import Rollout, save_rollout
 from data.loaders import find_rollouts, load_rollout
-from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, save_checkpoint
+from data.rollouts import Rollout, pack_rollout, save_rollout
+from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.run_folder import load_mdrnn, load_vae
 from utils.training import PLATEAU_PATIENCE, WARM_UP, TrainingRun, rate_factor
 
 STAGES = [("trainvae.py", "vae"), ("trainmdrnn.py", "mdrnn")]
@@ -161,7 +162,7 @@ def test_a_stopped_run_goes_on(script, stage, stop, tiny_run, tiny_dataset):
 def test_a_full_disk_keeps_the_old_checkpoint(script, stage, tiny_run, tiny_dataset):
     path = tiny_run / stage / "checkpoint.tar"
     before = path.read_bytes()
-    result = run(
+    result = run_process(
         script,
         *("--logdir", tiny_run, "--dataset", tiny_dataset, "--epochs", 2),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)),
@@ -214,7 +215,8 @@ def test_wrong_use(tmp_path):
 
 def test_one_short_rollout_and_all_options(tiny_dataset, tmp_path):
     arrays = load_rollout(find_rollouts(tiny_dataset)[0], Rollout._fields)
-    save_rollout(tmp_path / "data" / "thread_0" / "rollout_0.npz", Rollout(*(array[:9] for array in arrays)))
+    short = pack_rollout(Rollout(*(array[:9] for array in arrays)))
+    save_rollout(tmp_path / "data" / "thread_0" / "rollout_0.npz", short)
     options = ["--logdir", tmp_path / "run", "--dataset", tmp_path / "data", "--epochs", 1, "--float32", "--seed", 5]
     result = run("trainvae.py", *options, "--batch-size", 4, "--device", "cpu")
     assert "epoch 1" in succeed(result) and "only rollout" in result.stderr
@@ -254,7 +256,7 @@ def test_training_goes_on_from_weights_alone(script, stage, optimizer, tiny_run,
 def test_the_learning_rate_is_halved_when_the_test_loss_stalls(best, tmp_path):
     """Below 0, as M's loss goes, as well as above."""
     model = torch.nn.Linear(1, 1)
-    training = TrainingRun(tmp_path, model, torch.optim.Adam(model.parameters(), lr=1.0), "the same in all epochs")
+    training = TrainingRun(tmp_path, model, torch.optim.Adam(model.parameters(), lr=1.0), "the same in all epochs", {})
     (group,) = training.optimizer.param_groups
     for worse in range(PLATEAU_PATIENCE + 1):
         training.finish_epoch({"loss/test": best + 1e-5 * worse})
@@ -267,7 +269,7 @@ def test_the_learning_rate_is_halved_when_the_test_loss_stalls(best, tmp_path):
     state = load_checkpoint(tmp_path / "checkpoint.tar", "")
     state["scheduler"] |= {"threshold": 1e-4, "patience": 1}
     save_checkpoint(tmp_path / "checkpoint.tar", state)
-    resumed = TrainingRun(tmp_path, model, torch.optim.Adam(model.parameters(), lr=1.0), "the same in all epochs")
+    resumed = TrainingRun(tmp_path, model, torch.optim.Adam(model.parameters(), lr=1.0), "the same in all epochs", {})
     assert resumed.resume()
     assert (resumed.scheduler.threshold, resumed.scheduler.patience) == (0, PLATEAU_PATIENCE)
     assert resumed.scheduler.state_dict() == training.scheduler.state_dict()

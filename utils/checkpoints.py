@@ -1,6 +1,5 @@
 """Checkpoint files: written whole or not at all, and read without running any code that they carry."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -13,16 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.controller import Architecture, Controller
-from models.driver import Driver
-from models.mdrnn import MDRNN
-from models.vae import VAE
 from utils.commandline import UserError
 
 # The 2018 implementation stores a controller's reward as a NumPy scalar, and these names rebuild one. They make
 # numbers and nothing else. NumPy 1 wrote `numpy.core`, NumPy 2 writes `numpy._core`: one function, two names.
-_SCALAR = np._core.multiarray.scalar
-_NUMPY_SCALAR = [
+_SCALAR: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
+_NUMPY_SCALAR: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
@@ -81,8 +76,8 @@ def load_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write figures as indented JSON, whole or not at all."""
-    write_atomically(path, lambda file: file.write(json.dumps(value, indent=1).encode() + b"\n"))
+    """Write figures as indented JSON, whole or not at all; paths become text."""
+    write_atomically(path, lambda file: file.write(json.dumps(value, indent=1, default=str).encode() + b"\n"))
 
 
 def file_to_resume(folder: Path) -> Path | None:
@@ -97,55 +92,16 @@ def load_weights(model: nn.Module, path: Path, remedy: str) -> dict[str, Any]:
     Raises UserError if the file cannot be read or its weights do not fit.
     """
     state = load_checkpoint(path, remedy)
+    fit_weights(model, state, path, remedy)
+    return state
+
+
+def fit_weights(model: nn.Module, state: dict[str, Any], path: Path, remedy: str) -> None:
+    """Put the weights of a checkpoint that was read from `path` into `model`. Raises UserError if they do not fit."""
     try:
         model.load_state_dict(state["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its weights do not fit the model ({_first_line(error)}); {remedy}") from None
-    return state
-
-
-def load_vae(logdir: Path) -> VAE:
-    """The best V of a run folder, on the CPU. Raises UserError if there is none."""
-    vae = VAE()
-    load_weights(vae, logdir / "vae" / "best.tar", f"train V first: python trainvae.py --logdir {logdir}")
-    return vae
-
-
-def load_mdrnn(logdir: Path) -> MDRNN:
-    """The best M of a run folder, on the CPU. Raises UserError if there is none."""
-    mdrnn = MDRNN()
-    load_weights(mdrnn, logdir / "mdrnn" / "best.tar", f"train M first: python trainmdrnn.py --logdir {logdir}")
-    return mdrnn
-
-
-def load_controller(logdir: Path) -> Controller:
-    """The best C of a run folder, on the CPU. Raises UserError if there is none."""
-    path = logdir / "ctrl" / "best.tar"
-    remedy = f"train C first: python traincontroller.py --logdir {logdir}"
-    try:
-        architecture = Architecture.of(load_checkpoint(path, remedy)["state_dict"])
-    except (LookupError, TypeError, AttributeError):
-        raise UserError(f"{path}: its weights are no controller's; {remedy}") from None
-    controller = Controller(architecture)
-    load_weights(controller, path, remedy)
-    return controller
-
-
-def load_driver(logdir: Path, architecture: Architecture, device: torch.device, dtype: torch.dtype) -> Driver:
-    """V and M of a run folder, ready to drive for controllers of this architecture; M is only loaded if they see it.
-
-    Raises UserError if V or M is missing.
-    """
-    mdrnn = load_mdrnn(logdir) if architecture.sees_memory else None
-    return Driver(load_vae(logdir), mdrnn, architecture, device, dtype)
-
-
-def fingerprint(logdir: Path, *stages: str) -> str:
-    """Twelve characters that tell the best.tar files of these stages from others; a missing one counts too."""
-    digest = hashlib.sha256()
-    for path in (logdir / stage / "best.tar" for stage in stages):
-        digest.update(path.read_bytes() if path.exists() else b"missing")
-    return digest.hexdigest()[:12]
 
 
 def _first_line(error: BaseException) -> str:

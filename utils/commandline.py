@@ -1,12 +1,19 @@
-"""What the command lines of all scripts share: argument types, the choice of a device, and how a run ends."""
+"""What the command lines of all scripts share: argument types, presets, the choice of a device, and how a run ends."""
 
 import argparse
+import io
+import re
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
+
+from envs.games import Game
 
 
 class UserError(Exception):
@@ -19,7 +26,8 @@ def run_script(main: Callable[[], None]) -> None:
     (2, wrong use, is argparse's own.) A UserError becomes one line on stderr; SIGTERM ends a run as Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is printed
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is printed
     try:
         main()
     except UserError as error:
@@ -103,18 +111,75 @@ def _integer(text: str, least: int) -> int:
     return value
 
 
-def script_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows the script's docstring as written and the default of every option that has one."""
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the script's docstring as written and the default of every option that has one."""
 
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        def _get_help_string(self, action: argparse.Action) -> str | None:
-            has_default = action.default is not None and action.default is not False
-            return super()._get_help_string(action) if has_default else action.help
-
-    return argparse.ArgumentParser(description=description, formatter_class=Formatter)
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_default = action.default is not None and action.default is not False
+        return super()._get_help_string(action) if has_default else action.help
 
 
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
+class ScriptParser(argparse.ArgumentParser):
+    """Takes presets, too: @FILE stands for the options in the file's section [<name of the script>], one a line, with
+    comments after #. What stands behind it on the command line wins."""
+
+    def __init__(self, file: str, description: str | None):
+        super().__init__(Path(file).name, description=description, formatter_class=HelpFormatter)
+        self.epilog = "@FILE reads options from a preset, such as @presets/quickstart"
+        self._origins: dict[str, str] = {}  # where a preset gave an option: file:line
+
+    def parse_args(self, argv: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        words = sys.argv[1:] if argv is None else [str(word) for word in argv]
+        expanded = [
+            part for word in words for part in (self._read_preset(Path(word[1:])) if word[:1] == "@" else [word])
+        ]
+        args = super().parse_args(expanded, namespace)
+        args.script = self.prog
+        args.presets = [word[1:] for word in words if word[:1] == "@"]
+        return args
+
+    def _read_preset(self, path: Path) -> list[str]:
+        """The words of a preset for this script; one line on stderr and status 2 if it cannot be used."""
+        try:
+            lines = path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse(f"{path}: no preset to be read ({getattr(error, 'strerror', None) or 'no text'})")
+        options = {name for action in self._actions for name in action.option_strings}
+        here, words = False, []
+        for number, line in enumerate(lines, 1):
+            try:
+                parts = shlex.split(line, comments=True)
+            except ValueError as error:
+                self._refuse(f"{path}:{number}: {error}")
+            if parts and parts[0].startswith("["):
+                here = parts[0] == f"[{self.prog}]"
+            elif parts and here:
+                option = parts[0].split("=")[0]
+                if option not in options:
+                    self._refuse(f"{path}:{number}: {self.prog} has no option {parts[0]}")
+                self._origins[option] = f"{path}:{number}"
+                words += parts
+        return words
+
+    def _refuse(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+    def error(self, message: str) -> NoReturn:
+        named = re.match(r"argument ([^:]+):", message)
+        for option in named[1].split("/") if named else []:
+            if option in self._origins:
+                self._refuse(f"{self._origins[option]}: {message}")
+        super().error(message)
+
+
+def pick_kind(kind: str | None, default: str, game: Game) -> str:
+    """The kind of environment for --env. Raises UserError if the game has none of this kind."""
+    if kind is not None and kind not in game.kinds:
+        raise UserError(f"--env {kind}: {game.name} has only {', '.join(game.kinds)}")
+    return kind or default
+
+
+def add_device_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where the models run; auto: a GPU if any"
     )

@@ -1,26 +1,22 @@
-"""Rollouts in lockstep: many environments in one process, one batched forward pass of V, M and C for all of them."""
+"""The drive loop: many episodes in one process, one batched pass of V, M and C for all of them."""
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import gymnasium as gym
+import gymnasium
 import numpy as np
 import torch
 
-from envs import make_env
-from envs.carracing import MAX_EPISODE_STEPS
-from models.controller import Architecture
-from models.driver import Driver
-from models.mdrnn import HIDDEN_SIZE
+from envs.batch import EnvironmentBatch
+from envs.games import Game
 from models.vae import FRAME_SIZE
-from utils.checkpoints import load_driver
+from models.world_model import Weights, WorldModel
 from utils.precision import fast_dtype
 from utils.workers import WorkerPool
 
-STEP_COST = 0.1  # what CarRacing charges for every step
 # Processors choose other kernels for few rows than for many, with other roundings. In batches of full multiples of
 # this, an episode's outcome does not depend on how many others run beside it.
 BATCH_MULTIPLE = 16
@@ -28,18 +24,33 @@ BATCH_MULTIPLE = 16
 MAX_ENVIRONMENTS = 32
 
 
+class Recorder(Protocol):
+    """Keeps what is wanted of one episode; its `result` becomes the outcome's."""
+
+    def see(self, environment: gymnasium.Env, frame: np.ndarray) -> None:
+        """A frame (64, 64, 3) is about to be acted upon."""
+
+    def act(self, environment: gymnasium.Env, action: np.ndarray, reward: float, terminated: bool) -> None:
+        """The action (A,) was taken."""
+
+    def result(self) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Episode:
-    """One controller on one track."""
+    """One controller in one episode."""
 
-    controller: np.ndarray  # (size,) float32, see models.controller.Controller.to_vector
-    track: int  # the seed of the track
-    patience: int | None = None  # end it after so many steps without a new tile; None: never
+    controller: np.ndarray  # (P,) float32, see models.controller.Controller.to_vector
+    seed: int  # of the episode
+    patience: int = 0  # end it after so many steps without progress; 0: never
+    noise: np.ndarray | None = None  # (steps, A) float32, added to the actions
+    recorder: Recorder | None = None
 
 
 class Outcome(NamedTuple):
     total_return: float
     length: int  # steps driven
+    record: Any = None  # the recorder's result
 
 
 @dataclass
@@ -50,104 +61,110 @@ class _Drive:
     episode: Episode
     total_return: float = 0.0
     length: int = 0
-    tiles: int = 0
-    last_progress: int = 0  # the step at which a new tile was last visited
 
 
-@dataclass
-class _Lane:
+class Lane:
     """Environments that step together. Row i of every buffer belongs to environment i; the first rows drive."""
 
-    driver: Driver
-    environments: list[gym.Env]
-    drives: list[_Drive] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        rows = math.ceil(len(self.environments) / BATCH_MULTIPLE) * BATCH_MULTIPLE
-        device = self.driver.device
+    def __init__(self, world: WorldModel, environments: EnvironmentBatch):
+        self.drives: list[_Drive] = []
+        self.size = len(environments.environments)
+        self._world = world
+        self._environments = environments
+        rows = math.ceil(self.size / BATCH_MULTIPLE) * BATCH_MULTIPLE
+        device, sizes = world.device, world.sizes
         pin = device.type == "cuda"
         self._frames = torch.zeros(rows, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8, pin_memory=pin)
         self._frames_array = self._frames.numpy()
-        self._controllers = torch.zeros(rows, self.driver.architecture.size, device=device)
-        self._hidden = torch.zeros(rows, HIDDEN_SIZE, device=device)
-        self._memory = torch.zeros(rows, HIDDEN_SIZE, device=device)
+        self._controllers = torch.zeros(rows, sizes.controller, device=device)
+        self._hidden = torch.zeros(rows, sizes.hidden, device=device)
+        self._cell = torch.zeros(rows, sizes.hidden, device=device)
+        self._noise = torch.zeros(rows, sizes.action)
         self._actions: torch.Tensor | None = None
 
     @property
     def full(self) -> bool:
-        return len(self.drives) == len(self.environments)
+        return len(self.drives) == self.size
 
     def begin(self, number: int, episode: Episode) -> None:
         """Put an episode into the next free row."""
         row = len(self.drives)
         self.drives.append(_Drive(number, episode))
-        self._frames_array[row], _ = self.environments[row].reset(seed=episode.track)
+        self._frames_array[row] = self._environments.reset(row, episode.seed, episode.patience)
         self._controllers[row] = torch.from_numpy(episode.controller)
         self._hidden[row] = 0
-        self._memory[row] = 0
+        self._cell[row] = 0
 
     def launch(self) -> None:
         """Have the models choose the actions; on a GPU this returns before they are there."""
         if self.drives:
             rows = math.ceil(len(self.drives) / BATCH_MULTIPLE) * BATCH_MULTIPLE
-            self._actions = self.driver.step(
-                self._frames[:rows], self._controllers[:rows], self._hidden[:rows], self._memory[:rows]
-            )
+            frames, controllers = self._frames[:rows], self._controllers[:rows]
+            hidden, cell = self._hidden[:rows], self._cell[:rows]
+            self._actions = self._world.step(frames, controllers, hidden, cell, self._pushes(rows))
+
+    def _pushes(self, rows: int) -> torch.Tensor | None:
+        """The noise of this step (rows, A); None if no episode has any."""
+        noises = [(row, drive.episode.noise, drive.length) for row, drive in enumerate(self.drives)]
+        if all(noise is None for _, noise, _ in noises):
+            return None
+        self._noise.zero_()
+        for row, noise, step in noises:
+            if noise is not None:
+                self._noise[row] = torch.from_numpy(noise[step])
+        return self._noise[:rows].to(self._world.device)
 
     def step(self) -> list[tuple[int, Outcome]]:
         """Wait for the actions and take them in every environment; returns the episodes that ended."""
-        if not self.drives:
+        if self._actions is None or not self.drives:
             return []
-        actions = self._actions.cpu().numpy()
-        ended = []
+        actions = self._actions[: len(self.drives)].cpu().numpy()
         for row, drive in enumerate(self.drives):
-            environment = self.environments[row]
-            self._frames_array[row], reward, terminated, truncated, _ = environment.step(actions[row])
-            drive.total_return += reward
+            if drive.episode.recorder is not None:
+                drive.episode.recorder.see(self._environments.environments[row], self._frames_array[row])
+        steps = self._environments.step(actions, self._frames_array)
+        for row, drive in enumerate(self.drives):
+            drive.total_return = drive.total_return + float(steps.rewards[row]) - float(steps.charges[row])
             drive.length += 1
-            tiles = environment.unwrapped.tile_visited_count
-            if tiles > drive.tiles:
-                drive.tiles, drive.last_progress = tiles, drive.length
-            elif drive.length - drive.last_progress == drive.episode.patience and not terminated:
-                # Hopeless: charge what standing about for the rest of the episode would have cost.
-                drive.total_return -= STEP_COST * (MAX_EPISODE_STEPS - drive.length)
-                truncated = True
-            if terminated or truncated:
-                ended.append(row)
+            if drive.episode.recorder is not None:
+                environment = self._environments.environments[row]
+                drive.episode.recorder.act(
+                    environment, actions[row], float(steps.rewards[row]), bool(steps.terminated[row])
+                )
+        ended = np.flatnonzero(steps.terminated | steps.truncated)
         # From the last row down, so that the row that moves into a gap is one that goes on.
-        return [self._remove(row) for row in reversed(ended)]
+        return [self._remove(row) for row in reversed(ended.tolist())]
 
     def _remove(self, row: int) -> tuple[int, Outcome]:
         drive = self.drives[row]
         last = len(self.drives) - 1
         if row != last:
-            for buffer in (self._frames, self._controllers, self._hidden, self._memory):
+            for buffer in (self._frames, self._controllers, self._hidden, self._cell):
                 buffer[row] = buffer[last]
             self.drives[row] = self.drives[last]
-            self.environments[row], self.environments[last] = self.environments[last], self.environments[row]
+            self._environments.swap(row, last)
         self.drives.pop()
-        return drive.number, Outcome(float(drive.total_return), drive.length)
+        record = drive.episode.recorder.result() if drive.episode.recorder is not None else None
+        return drive.number, Outcome(drive.total_return, drive.length, record)
 
 
-class LockstepRunner:
+class EpisodeRunner:
     """A worker's Runner (see utils.workers) for episodes."""
 
     def __init__(
         self,
-        logdir: Path,
-        architecture: Architecture,
-        env_kind: str,
+        game: Game,
+        kind: str,
+        weights: Weights,
         environments: int,
         device: str,
         dtype: torch.dtype,
     ):
         torch.set_num_threads(1)  # the processes share the cores already
-        driver = load_driver(logdir, architecture, torch.device(device), dtype)
+        world = WorldModel(weights, torch.device(device), dtype)
         # On a GPU there are two lanes: while it encodes the frames of one, the processor steps the other.
-        lanes = 2 if driver.device.type == "cuda" else 1
-        self.lanes = [
-            _Lane(driver, [make_env(env_kind) for _ in range(math.ceil(environments / lanes))]) for _ in range(lanes)
-        ]
+        lanes = 2 if world.device.type == "cuda" else 1
+        self.lanes = [Lane(world, EnvironmentBatch(game, kind, math.ceil(environments / lanes))) for _ in range(lanes)]
         self._waiting: deque[tuple[int, Episode]] = deque()
 
     @property
@@ -157,7 +174,7 @@ class LockstepRunner:
     def submit(self, number: int, job: Episode) -> None:
         self._waiting.append((number, job))
 
-    def advance(self) -> list[tuple[int, Any]]:
+    def advance(self) -> list[tuple[int, Outcome]]:
         finished = []
         for lane in self.lanes:
             finished += lane.step()
@@ -167,6 +184,23 @@ class LockstepRunner:
         return finished
 
 
+def drive_episode(
+    world: WorldModel, game: Game, kind: str, episode: Episode, render_mode: str | None = None
+) -> Outcome:
+    """Drive one episode in this process; it ends as it does among others."""
+    environments = EnvironmentBatch(game, kind, 1, render_mode)
+    try:
+        lane = Lane(world, environments)
+        lane.begin(0, episode)
+        ended: list[tuple[int, Outcome]] = []
+        while not ended:
+            lane.launch()
+            ended = lane.step()
+        return ended[0][1]
+    finally:
+        environments.close()
+
+
 def worker_devices(device: torch.device, workers: int) -> list[str]:
     """The device of every worker: with a GPU, worker i uses GPU i modulo their number."""
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device.type == "cuda" else ["cpu"]
@@ -174,25 +208,21 @@ def worker_devices(device: torch.device, workers: int) -> list[str]:
 
 
 def rollout_pool(
-    logdir: Path,
-    architecture: Architecture,
-    env_kind: str,
+    game: Game,
+    kind: str,
+    weights: Weights,
     device: torch.device,
     workers: int,
     episodes: int,
+    log_dir: Path,
     force_float32: bool = False,
+    environments: int = MAX_ENVIRONMENTS,
 ) -> WorkerPool:
-    """Workers that drive up to `episodes` episodes at a time with V and M of `logdir`, for controllers of one kind.
-
-    Raises UserError if V or M is missing or damaged.
-    """
+    """Workers that drive up to `episodes` episodes at a time, each in at most so many environments, with these V and M.
+    Their logs go to `log_dir`."""
+    game.make(kind).reset(seed=0)  # what is compiled is compiled once, rather than in each
     dtype = torch.float32 if force_float32 else fast_dtype(device)
-    # Fail here, with one line, rather than in every worker; and compile the drawing once rather than in each.
-    load_driver(logdir, architecture, torch.device("cpu"), dtype)
-    make_env(env_kind).reset(seed=0)
     workers = min(workers, episodes)
-    environments = min(MAX_ENVIRONMENTS, math.ceil(episodes / workers))
-    arguments = [
-        (logdir, architecture, env_kind, environments, name, dtype) for name in worker_devices(device, workers)
-    ]
-    return WorkerPool(LockstepRunner, arguments, environments, logdir / "tmp")
+    environments = min(environments, math.ceil(episodes / workers))
+    arguments = [(game, kind, weights, environments, name, dtype) for name in worker_devices(device, workers)]
+    return WorkerPool(EpisodeRunner, arguments, environments, log_dir)

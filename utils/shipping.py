@@ -6,21 +6,23 @@ V is stored in half precision (4.35 million numbers, 8.7 MB; rounding changes th
 does), M and C in float32. The evolution goes along, so that traincontroller.py can go on from there.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from utils.checkpoints import fingerprint, load_checkpoint, save_checkpoint
-from utils.commandline import run_script, script_parser
+from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.commandline import ScriptParser, run_script
+from utils.run_folder import fingerprint
 
 OPTIMISATION = ("optimizer", "scheduler", "earlystopping")
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, required=True, help="run folder of the driver")
     parser.add_argument("--out", type=Path, default=Path("pretrained"), help="folder to copy it to")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for stage, name, dtype in (
         ("vae", "best.tar", torch.float16),
         ("mdrnn", "best.tar", torch.float32),

@@ -1,24 +1,63 @@
-"""What the training of V and of M share: random numbers by epoch, the learning rate, early stopping, saving and
-resuming."""
+"""What the training of V and of M share: the loop over epochs, random numbers by epoch, the learning rate, early
+stopping, saving and resuming."""
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchvision.utils import save_image
+from tqdm import tqdm
 
 from utils.checkpoints import file_to_resume, load_weights, save_checkpoint
-from utils.commandline import UserError
+from utils.commandline import UserError, uninterrupted
+from utils.curves import draw_loss_curve
+from utils.logs import CurveWriter
 
 # Without the rise a high learning rate may make training diverge (docs/PERFORMANCE.md).
 WARM_UP = 150  # steps
 REST = 0.3  # of an epoch
 PLATEAU_PATIENCE = 5  # the learning rate is halved after more epochs than this without a better test loss
 STOPPING_PATIENCE = 30  # and training ends after this many
+
+
+class TrainingSet(Protocol):
+    """The items of a tensor of indices (B,) are a batch."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Any: ...
+
+    def refill(self, seed: int, epoch: int) -> None:
+        """Make ready what an epoch trains on; called after PyTorch was seeded for it."""
+
+
+class Objective(ABC):
+    """What is learned: how V's training and M's differ."""
+
+    title: str  # of the curve
+    items: str  # what the items of the training set are called
+    batch_size: int
+    gradient_limit: float | None = None  # of the gradient's norm
+    terms: tuple[str, ...]  # of the loss
+
+    @abstractmethod
+    def measure(self, batch: Any) -> Tensor:
+        """The terms of the loss (K,) of a batch, each a mean over it."""
+
+    @abstractmethod
+    def loss(self, terms: Tensor) -> Tensor:
+        """The loss that the terms (K,) make."""
+
+    @abstractmethod
+    def pictures(self) -> dict[str, Tensor]:
+        """Images (3, H, W) with numbers in [0, 1] that show how good the model is, by name."""
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
@@ -69,6 +108,7 @@ class TrainingRun:
     model: nn.Module
     optimizer: Optimizer
     yardstick: str  # names what the test loss is measured on; under another name it is not comparable
+    facts: dict[str, Any]  # more about the model, for its checkpoints
     scheduler: ReduceLROnPlateau = field(init=False)
     stopping: EarlyStopping = field(init=False)
     history: list[dict[str, float]] = field(default_factory=list, init=False)  # one row of figures an epoch
@@ -133,16 +173,16 @@ class TrainingRun:
             yield batch
         group["lr"] = rate
 
-    def finish_epoch(self, row: dict[str, float], **facts: Any) -> None:
+    def finish_epoch(self, row: dict[str, float]) -> None:
         """Count an epoch with these figures; by its "loss/test" adapt the learning rate, and save."""
         loss = row["loss/test"]
         self.epoch += 1
         self.history.append(row)
         self.scheduler.step(loss)
-        self.save(best=self.stopping.step(loss), **facts)
+        self.save(best=self.stopping.step(loss))
 
-    def save(self, best: bool, **facts: Any) -> None:
-        """Write checkpoint.tar, and best.tar if the model is the best so far, with further facts about the model."""
+    def save(self, best: bool) -> None:
+        """Write checkpoint.tar, and best.tar if the model is the best so far."""
         state = {
             "state_dict": self.model.state_dict(),
             "epoch": self.epoch,
@@ -152,9 +192,95 @@ class TrainingRun:
             "earlystopping": self.stopping.state_dict(),
             "yardstick": self.yardstick,
             "history": self.history,
-            **facts,
+            **self.facts,
         }
         # best.tar first: if the run dies between the two, the epoch is done again and best.tar written again.
         if best:
             save_checkpoint(self.folder / "best.tar", state)
         save_checkpoint(self.folder / "checkpoint.tar", state)
+
+
+def has_work(run: TrainingRun, epochs: int, reload: bool) -> bool:
+    """Resume the run, if it is to be; False if there is nothing left to train. With `epochs` 0 an untrained model is
+    saved. Raises UserError as `TrainingRun.resume` and `is_complete` do."""
+    if reload and run.resume():
+        print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.4f})")
+    if run.epoch == epochs == 0:
+        run.save(best=True)
+    return not run.is_complete(epochs)
+
+
+def train(
+    run: TrainingRun,
+    objective: Objective,
+    train_set: TrainingSet,
+    test_set: TrainingSet,
+    epochs: int,
+    seed: int,
+    pictures: bool,
+) -> None:
+    """Train up to so many epochs in all, or until the test loss has stalled."""
+    with CurveWriter(run.folder, run.history) as curves:
+        while run.epoch < epochs and not run.stopping.stop:
+            epoch = run.epoch + 1
+            seed_epoch(seed, epoch)
+            train_set.refill(seed, epoch)
+            start = time.monotonic()
+            rate = run.optimizer.param_groups[0]["lr"]
+            train_terms = train_epoch(run, objective, train_set)
+            speed = len(train_set) / (time.monotonic() - start)
+            row = {"learning_rate": rate} | figures(objective, "train", train_terms)
+            row |= figures(objective, "test", test_epoch(run, objective, test_set))
+            with uninterrupted():
+                curves.add_figures(row, epoch)
+                run.finish_epoch(row)
+                print(
+                    f"epoch {epoch}: train loss {row['loss/train']:.4f}, test loss {row['loss/test']:.4f}, "
+                    f"{len(train_set)} {objective.items} at {speed:.0f} a second"
+                )
+                draw_loss_curve(run.history, run.folder / "curve.png", objective.title)
+                if pictures:
+                    save_pictures(objective, run.folder / "samples", curves, epoch)
+
+
+def train_epoch(run: TrainingRun, objective: Objective, train_set: TrainingSet) -> Tensor:
+    """One pass over the training set; returns the mean of the loss's terms (K,)."""
+    run.model.train()
+    total = torch.zeros(len(objective.terms))
+    batches = torch.randperm(len(train_set)).split(objective.batch_size)
+    paced = run.pace(batches)
+    for batch in tqdm(paced, f"epoch {run.epoch + 1}", len(batches), leave=False, disable=None):
+        terms = objective.measure(train_set[batch])
+        run.optimizer.zero_grad()
+        objective.loss(terms).backward()
+        if objective.gradient_limit is not None:
+            torch.nn.utils.clip_grad_norm_(run.model.parameters(), objective.gradient_limit)
+        run.optimizer.step()
+        total = total.to(terms.device) + terms.detach() * len(batch)
+    return total.cpu() / len(train_set)
+
+
+@torch.no_grad()
+def test_epoch(run: TrainingRun, objective: Objective, test_set: TrainingSet) -> Tensor:
+    """The mean of the loss's terms (K,) over the test set."""
+    run.model.eval()
+    total = torch.zeros(len(objective.terms))
+    for batch in torch.arange(len(test_set)).split(objective.batch_size):
+        terms = objective.measure(test_set[batch])
+        total = total.to(terms.device) + terms * len(batch)
+    return total.cpu() / len(test_set)
+
+
+def figures(objective: Objective, side: str, terms: Tensor) -> dict[str, float]:
+    """What the curves show of the terms (K,) on the `side` ("train", "test") of the data."""
+    return {f"loss/{side}": objective.loss(terms).item()} | {
+        f"loss/{name}_{side}": value for name, value in zip(objective.terms, terms.tolist(), strict=True)
+    }
+
+
+def save_pictures(objective: Objective, folder: Path, curves: CurveWriter, epoch: int) -> None:
+    folder.mkdir(exist_ok=True)
+    with torch.no_grad():
+        for name, picture in objective.pictures().items():
+            save_image(picture, folder / f"{name}_{epoch}.png")
+            curves.add_image(name, picture.numpy(), epoch)

@@ -23,13 +23,19 @@ from tqdm import tqdm
 from utils.commandline import UserError
 
 DEATHS_PER_JOB = 3
+# Workers are forked from a server process that has done the slow imports once. It runs nothing of ours, so that a fork
+# of it is as safe as a new process.
+FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
+SLOW_IMPORTS = ["torch", "numba", "gymnasium.envs.box2d.car_racing", "isal.isal_zlib", "cma", "tqdm"]
 LOG_LINES_SHOWN = 8
 
 
 class Runner(Protocol):
     """Does jobs inside a worker, as many at a time as it likes."""
 
-    busy: bool  # whether `advance` has anything to do
+    @property
+    def busy(self) -> bool:
+        """Whether `advance` has anything to do."""
 
     def submit(self, number: int, job: Any) -> None:
         """Take a job."""
@@ -87,17 +93,18 @@ class WorkerPool:
 
         Raises UserError, with the last lines of the worker's log, if a job goes down with three workers.
         """
-        waiting = deque(enumerate(jobs))
+        fresh, waiting = enumerate(jobs), deque[tuple[int, Any]]()  # waiting: what a dead worker left behind
         deaths: dict[int, int] = {}
         while True:
-            self._hand_out(waiting)
+            self._hand_out(waiting, fresh)
             if not any(worker.jobs for worker in self._workers):
                 return
-            for connection in wait([worker.connection for worker in self._workers]):
-                index = next(i for i, worker in enumerate(self._workers) if worker.connection is connection)
-                worker = self._workers[index]
+            ready = wait([worker.connection for worker in self._workers])
+            for index, worker in enumerate(self._workers):
+                if worker.connection not in ready:
+                    continue
                 try:
-                    number, result = connection.recv()
+                    number, result = worker.connection.recv()
                 except (EOFError, OSError):
                     waiting.extendleft(reversed(worker.jobs.items()))
                     self._replace(index, deaths)
@@ -105,20 +112,22 @@ class WorkerPool:
                     del worker.jobs[number]
                     yield number, result
 
-    def _hand_out(self, waiting: deque) -> None:
-        """Give waiting jobs to the workers in turn, one each round, so that all get the same share."""
-        while waiting and (free := [w for w in self._workers if len(w.jobs) < self._capacity]):
+    def _hand_out(self, waiting: deque[tuple[int, Any]], fresh: Iterator[tuple[int, Any]]) -> None:
+        """Give jobs to the workers in turn, one each round, so that all get the same share."""
+        while free := [worker for worker in self._workers if len(worker.jobs) < self._capacity]:
             for worker in free:
-                if not waiting:
-                    break
-                number, job = waiting.popleft()
+                numbered = waiting.popleft() if waiting else next(fresh, None)
+                if numbered is None:
+                    return
+                number, job = numbered
                 worker.jobs[number] = job
                 # If it is dead, `run` will read the end of its connection and take the job back.
                 with contextlib.suppress(OSError):
                     worker.connection.send((number, job))
 
     def _start(self, index: int) -> _Worker:
-        context = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context("forkserver" if FORKSERVER else "spawn")
+        context.set_forkserver_preload(SLOW_IMPORTS)
         connection, theirs = context.Pipe()
         log = self._log_dir / f"worker_{index}.log"
         process = context.Process(

@@ -1,6 +1,6 @@
 """Draws the pictures of docs/RESULTS.md from the raw figures in docs/results/.
 
-    python -m benchmarks.plot_results
+    python -m studies.plot_results
 
 learning_curve.png: the score of the distribution's mean over episodes and over core-hours, round by round
 (evolution.json: the histories of a run of reproduce.sh, which --logdir reads anew), beside the paper's own run
@@ -10,6 +10,7 @@ scores.png: the returns of the shipped driver on its test tracks. Prints what th
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -18,9 +19,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from envs.carracing import MAX_EPISODE_STEPS  # noqa: E402
+from envs.games import CARRACING  # noqa: E402
 from utils.checkpoints import load_checkpoint, write_json  # noqa: E402
-from utils.commandline import run_script, script_parser  # noqa: E402
+from utils.commandline import ScriptParser, run_script  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
@@ -29,14 +30,14 @@ LOST = 850  # less than this is no matter of speed any more
 History = list[dict[str, float]]  # one row a generation, as traincontroller.py keeps it
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
     parser.add_argument(
         "--logdir", type=Path, help="a run of reproduce.sh on two cores, to be kept in evolution.json first"
     )
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="folder of the raw figures")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.logdir:
         write_json(args.results / "evolution.json", read_rounds(args.logdir))
@@ -52,11 +53,12 @@ def main() -> None:
             where = f"{number} | {row['generation']:.0f} | {row['episodes']:.0f} | {hours:.2f}"
             print(f"| {where} | {row['return/mean']:.1f} |")
     returns, lengths = np.array(score["returns"]), np.array(score["lengths"])
+    laps = lengths[lengths < CARRACING.max_steps]  # that are complete
     print(
         f"{score['mean']:.1f} +- {score['std']:.1f} (standard error {score['sem']:.1f}) over {len(returns)} tracks "
         f"from {score['seed']}; worst {returns.min():.1f}, median {np.median(returns):.1f}, best {returns.max():.1f}; "
-        f"{(returns >= PAPER_SCORE).mean():.0%} at {PAPER_SCORE} or above; {(lengths < MAX_EPISODE_STEPS).sum()} laps "
-        f"complete, after {lengths[lengths < MAX_EPISODE_STEPS].mean():.0f} steps; {(returns < LOST).sum()} returns "
+        f"{(returns >= PAPER_SCORE).mean():.0%} at {PAPER_SCORE} or above; {len(laps)} laps "
+        f"complete, after {laps.mean():.0f} steps; {(returns < LOST).sum()} returns "
         f"below {LOST}, the mean of the others {returns[returns >= LOST].mean():.1f}"
     )
 
@@ -71,7 +73,7 @@ def scored_generations(rounds: list[History]) -> list[History]:
     """Of every round the generations whose mean was scored, with the episodes and seconds of the rounds before."""
     scored, before = [], {"episodes": 0.0, "seconds": 0.0}
     for history in rounds:
-        rows = [row for row in history if "return/mean" in row]
+        rows = [row | {"generation": i} for i, row in enumerate(history, 1) if "return/mean" in row]
         scored.append([row | {name: row[name] + value for name, value in before.items()} for row in rows])
         before = {name: value + history[-1][name] for name, value in before.items()}
     return scored
@@ -104,7 +106,7 @@ def draw_scores(score: dict, path: Path) -> None:
     """score: as test_controller.py --json writes it."""
     returns = np.array(score["returns"])
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    axes.hist(returns, bins=np.arange(returns.min() // 10 * 10, returns.max() + 10, 10), log=True)
+    axes.hist(returns, bins=np.arange(returns.min() // 10 * 10, returns.max() + 10, 10).tolist(), log=True)
     axes.axvline(returns.mean(), color="black", label=f"mean {returns.mean():.1f}")
     axes.axvline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's mean, 906")
     axes.set(xlabel="return", ylabel="tracks", title=f"{len(returns):,} unseen tracks, Gymnasium's renderer")

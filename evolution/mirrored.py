@@ -4,9 +4,10 @@ Its parts are known: mirrored samples (Brockhoff et al. 2010), weights for all r
 (Arnold 2006), an estimate of the gradient from finite differences along random directions (Salimans et al. 2017).
 """
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
 
 PAIR_STEP = 1 / 32  # how far one pair moves the mean, as a share of the pair's own distance from it
 
@@ -69,11 +70,11 @@ class MirroredEvolution:
         self._mean += PAIR_STEP * self.sigma * self._scales * (weights @ self._directions)
         self.generation += 1
 
-    def state_dict(self) -> dict[str, Tensor | int]:
+    def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs: the random numbers depend on seed and generation alone."""
         return {"mean": torch.from_numpy(self._mean.copy()), "generation": self.generation, "seed": self._seed}
 
-    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a saved search stood. Raises ValueError if it was of another kind or seed."""
         if "generation" not in state:
             raise ValueError("the saved evolution was another --search")

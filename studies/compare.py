@@ -1,8 +1,8 @@
 """Trains many controllers that differ in one point, and compares them.
 
-    python -m benchmarks.studies levers --logdir exp_dir --episodes 1280 --out studies    # what makes evolution cheap?
-    python -m benchmarks.studies ablations --logdir exp_dir --out studies    # what does C need to see?
-    python -m benchmarks.studies levers    # prints the runs that are kept
+    python -m studies.compare levers --logdir exp_dir --episodes 1280 --out studies    # what makes evolution cheap?
+    python -m studies.compare ablations --logdir exp_dir --out studies    # what does C need to see?
+    python -m studies.compare levers    # prints the runs that are kept
 
 Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. What is
 compared is the distribution's mean after half of the generations (rounded down) and after all, on tracks that are never
@@ -14,6 +14,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -22,62 +24,84 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+import torch  # noqa: E402
 
-from utils.checkpoints import fingerprint, load_checkpoint, write_json  # noqa: E402
-from utils.commandline import UserError, positive_int, run_script, script_parser  # noqa: E402
+from evolution.run import open_run  # noqa: E402
+from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings  # noqa: E402
+from evolution.train import evolve  # noqa: E402
+from utils.checkpoints import write_json  # noqa: E402
+from utils.commandline import ScriptParser, UserError, positive_int, run_script  # noqa: E402
+from utils.rollouts import rollout_pool  # noqa: E402
+from utils.run_folder import fingerprint, load_game, load_vae, load_world_weights  # noqa: E402
+from utils.workers import cores  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-BASE = {"pop-size": 128, "n-samples": 1, "sigma": 0.025, "memory-scale": 4}  # what a setting does not change
-CMA = {"search": "cma", "pop-size": 32, "n-samples": 4}  # the same episodes a generation, on common tracks
+# What a setting does not change.
+BASE = SearchSettings(MIRRORED, population=128, samples=1, sigma=0.025, memory_sigma=0.1, patience=100)
+EQUAL = {"sigma": 0.045, "memory_sigma": 0.045}
+FEWER = {"population": 32, "samples": 4}  # the same episodes a generation, on common tracks
 Runs = dict[str, list[list[dict[str, float]]]]  # by setting: the scored generations of every run
 
 
 class Setting(NamedTuple):
-    """What a run changes: options of traincontroller.py, and the stages whose training is left out."""
+    """What a run changes: of the search, of C's sizes; which stages are left untrained, and whether C begins at the
+    first round's."""
 
-    options: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
     untrained: tuple[str, ...] = ()
-
-    @property
-    def search(self) -> dict[str, Any]:
-        """All that is given to traincontroller.py."""
-        return BASE | self.options
+    warm: bool = False
 
     def generations(self, episodes: int) -> int:
         """How many generations a budget of episodes is enough for."""
-        return episodes // (self.search["pop-size"] * self.search["n-samples"])
+        return episodes // replace(BASE, **self.search).episodes
+
+    def settings(self, episodes: int, tracks: int, seed: int) -> SearchSettings:
+        every = max(1, self.generations(episodes) // 2)
+        return replace(BASE, **self.search, seed=seed, eval_every=every, eval_episodes=tracks)
 
 
 STUDIES: dict[str, dict[str, Setting]] = {
+    "searches": {
+        "mirrored pairs": Setting(EQUAL),
+        "CMA-ES, diagonal": Setting(EQUAL | FEWER | {"search": CMA_DIAGONAL}),
+        "CMA-ES, diagonal, h times 4": Setting(FEWER | {"search": CMA_DIAGONAL}),
+        "CMA-ES, diagonal, 64 on 2 of 16 tracks": Setting(
+            EQUAL | {"search": CMA_DIAGONAL, "population": 64, "samples": 2, "tracks": 16}
+        ),
+        "CMA-ES, full": Setting(EQUAL | FEWER | {"search": CMA}),
+        "CMA-ES, diagonal, sigma 0.1": Setting(FEWER | {"search": CMA_DIAGONAL, "sigma": 0.1, "memory_sigma": 0.1}),
+    },
     "levers": {
         "base": Setting(),
-        "CMA-ES": Setting(CMA),
-        "weights of h vary as those of z": Setting({"memory-scale": 1, "sigma": 0.045}),
-        "CMA-ES, weights of h vary as those of z": Setting(CMA | {"memory-scale": 1, "sigma": 0.08}),
-        "sigma 0.0125": Setting({"sigma": 0.0125}),
-        "sigma 0.05": Setting({"sigma": 0.05}),
-        "population 64, 2 tracks": Setting({"pop-size": 64, "n-samples": 2}),
-        "population 256": Setting({"pop-size": 256}),
-        "all on the same 4 tracks": Setting({"pop-size": 32, "n-samples": 4, "tracks": 4}),
+        "CMA-ES": Setting(FEWER | {"search": CMA_DIAGONAL}),
+        "weights of h vary as those of z": Setting(EQUAL),
+        "CMA-ES, weights of h vary as those of z": Setting(
+            FEWER | {"search": CMA_DIAGONAL, "sigma": 0.08, "memory_sigma": 0.08}
+        ),
+        "sigma 0.0125": Setting({"sigma": 0.0125, "memory_sigma": 0.05}),
+        "sigma 0.05": Setting({"sigma": 0.05, "memory_sigma": 0.2}),
+        "population 64, 2 tracks": Setting({"population": 64, "samples": 2}),
+        "population 256": Setting({"population": 256}),
+        "all on the same 4 tracks": Setting(FEWER | {"tracks": 4}),
         "no early end": Setting({"patience": 0}),
-        "weight decay 100": Setting({"weight-decay": 100}),
-        "CMA-ES, full covariance": Setting(CMA | {"diagonal-generations": 0}),
-        "CMA-ES, diagonal, full from generation 5": Setting(CMA | {"diagonal-generations": 5}),
-        "pairs count by size": Setting({"count-by": "size"}),
-        "from the first driver": Setting({"warm-start": "round_0"}),
+        "weight decay 100": Setting({"weight_decay": 100.0}),
+        "CMA-ES, full covariance": Setting(FEWER | {"search": CMA}),
+        "pairs count by size": Setting({"search": MIRRORED_BY_SIZE}),
+        "from the first driver": Setting(warm=True),
     },
     "ablations": {
         "z and h": Setting(),
-        "z": Setting({"inputs": "z"}),
-        "z, 40 hidden units": Setting({"inputs": "z", "hidden-units": 40}),
+        "z": Setting(sizes={"inputs": "z"}),
+        "z, 40 hidden units": Setting(sizes={"inputs": "z", "hidden_units": 40}),
         "untrained M": Setting(untrained=("mdrnn",)),
         "untrained V and M": Setting(untrained=("vae", "mdrnn")),
     },
 }
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
     parser.add_argument("study", choices=list(STUDIES), help="which settings to compare")
     parser.add_argument("--logdir", type=Path, help="run folder with V and M; without it, nothing is trained")
     parser.add_argument(
@@ -88,7 +112,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="where the runs are kept")
     parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     settings = STUDIES[args.study]
     if unknown := set(args.only or []) - settings.keys():
         parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
@@ -110,7 +134,7 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
         if not settings[name].generations(args.episodes):
             raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
         first = first_driver(args.logdir)
-        warm = "warm-start" in settings[name].options and not all(path.exists() for path in paths)
+        warm = settings[name].warm and not all(path.exists() for path in paths)
         if warm and not (first / "ctrl" / "best.tar").exists():
             raise UserError(f"{first}: no driver for {name!r}; take a run of reproduce.sh, or leave it out with --only")
 
@@ -124,12 +148,12 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
                 print(f"== {name}, seed {seed} ==")
                 folder = args.logdir / "studies" / args.study / path.stem
                 begun = folder / "run.json"
-                run = {"setting": name, "options": settings[name].options, "seed": seed} | terms
+                run = {"setting": name, "options": settings[name]._asdict(), "seed": seed} | terms
                 if begun.exists():
                     check_terms(begun, terms)
                 else:
                     write_json(begun, run)
-                write_json(path, run | {"history": evolve(folder, settings[name], seed, args)})
+                write_json(path, run | {"history": train_one(folder, settings[name], seed, args)})
                 shutil.rmtree(folder)
 
 
@@ -149,7 +173,7 @@ def check_terms(path: Path, terms: dict[str, Any]) -> None:
         raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
 
 
-def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
+def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
     """Train a run's C, going on if it was stopped; returns its history, whose last row has the mean's score."""
     for stage, script in (("vae", "trainvae.py"), ("mdrnn", "trainmdrnn.py")):
         if stage in setting.untrained:
@@ -157,14 +181,15 @@ def evolve(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[st
         else:
             (folder / stage).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(args.logdir / stage / "best.tar", folder / stage / "best.tar")
-    generations = setting.generations(args.episodes)
-    options = setting.search | {"seed": seed, "generations": generations}
-    options |= {"eval-every": max(1, generations // 2), "eval-episodes": args.tracks}
-    if "warm-start" in options:
-        options["warm-start"] = first_driver(args.logdir)
-    words = [word for name, value in options.items() for word in [f"--{name}", value]]
-    execute("traincontroller.py", "--logdir", folder, *words)
-    return load_checkpoint(folder / "ctrl" / "checkpoint.tar", "remove it")["history"]
+    game, device = load_game(folder), torch.device("cpu")
+    sizes = replace(load_vae(folder).sizes, **setting.sizes)
+    settings = setting.settings(args.episodes, args.tracks, seed)
+    warm_start = first_driver(args.logdir) if setting.warm else None
+    run = open_run(folder, game, game.training_kind, sizes, settings, warm_start, reload=True)
+    weights, logs = load_world_weights(folder, sizes), folder / "tmp"
+    with rollout_pool(game, game.training_kind, weights, device, cores(), settings.episodes, logs) as pool:
+        evolve(run, settings, pool, setting.generations(args.episodes))
+    return run.history
 
 
 def execute(script: str, *arguments: object) -> None:
@@ -198,9 +223,9 @@ def draw(runs: Runs, path: Path) -> None:
     """Every run as two dots in the line of its setting."""
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.35 * len(runs)), layout="constrained")
     for line, scored in enumerate(runs.values()):
-        for which, style, label in ((0, {"mfc": "none"}, "after half of the episodes"), (-1, {}, "after all")):
+        for which, fill, label in ((0, "none", "after half of the episodes"), (-1, "C0", "after all")):
             values = [run[which]["return/mean"] for run in scored]
-            axes.plot(values, [line] * len(values), "o", color="C0", label=None if line else label, **style)
+            axes.plot(values, [line] * len(values), "o", color="C0", mfc=fill, label=None if line else label)
     axes.set_yticks(range(len(runs)), list(runs))
     axes.invert_yaxis()
     axes.set(xlabel="return of the distribution's mean; a dot is a run")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from models.controller import Architecture, Controller
+from envs.games import Game
+from evolution.search import Evolution, SearchSettings, build_search
+from models.controller import Controller
+from models.sizes import Sizes
 from utils.checkpoints import file_to_resume, load_checkpoint, save_checkpoint
-from utils.cma_evolution import CmaEvolution
 from utils.commandline import UserError
-from utils.mirrored_evolution import MirroredEvolution
-
-Evolution = MirroredEvolution | CmaEvolution
+from utils.run_folder import controller_sizes, fingerprint
 
 
 @dataclass
@@ -19,7 +19,8 @@ class EvolutionRun:
     """A search with its history and the best score of its mean."""
 
     folder: Path  # exp_dir/ctrl
-    architecture: Architecture
+    game: str
+    sizes: Sizes
     evolution: Evolution
     measure: str  # names what the mean's score is an average over; under another name it is not comparable
     keeps_best: bool = False  # best.tar is an earlier controller, which stays there until a mean is scored
@@ -41,7 +42,7 @@ class EvolutionRun:
         """The best score in words."""
         if self.best == -float("inf"):
             return "the mean has no score yet with this V and M"
-        return f"best mean on the selection tracks: {self.best:.1f}"
+        return f"best mean on the selection episodes: {self.best:.1f}"
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint.tar, or its best.tar where that is all there is; False if no search is in
@@ -57,7 +58,7 @@ class EvolutionRun:
         if "evolution" not in state and path.name == "best.tar":  # a controller that came without its search
             return False
         try:
-            if Architecture.of(state["state_dict"]) != self.architecture:
+            if controller_sizes(state, path, remedy) != self.sizes:
                 raise ValueError("the saved evolution is of another kind of controller")
             self.evolution.load_state_dict(state["evolution"])
             self.history = list(state["history"])
@@ -76,10 +77,13 @@ class EvolutionRun:
         self.history.append(row)
         score = row.get("return/mean")
         improved = score is not None and score > self.best
-        self.best = score if improved else self.best
-        mean = Controller.from_vector(self.architecture, torch.from_numpy(self.evolution.mean))
+        if score is not None:
+            self.best = max(self.best, score)
+        mean = Controller.from_vector(self.sizes, torch.from_numpy(self.evolution.mean))
         state = {
             "state_dict": mean.state_dict(),
+            "game": self.game,
+            "sizes": self.sizes.to_dict(),
             "epoch": self.evolution.generation,
             "reward": self.best,
             "measure": self.measure,
@@ -92,3 +96,22 @@ class EvolutionRun:
         if improved or (never_scored and not self.keeps_best):
             save_checkpoint(self.folder / "best.tar", state)
         save_checkpoint(self.folder / "checkpoint.tar", state)
+
+
+def open_run(
+    logdir: Path, game: Game, kind: str, sizes: Sizes, settings: SearchSettings, warm_start: Path | None, reload: bool
+) -> EvolutionRun:
+    """C's evolution in a run folder: resumed, or at its beginning. Raises UserError if that cannot be."""
+    folder = logdir / "ctrl"
+    # A controller that may have come without its search, as those of the 2018 implementation do.
+    found = reload and file_to_resume(folder) == folder / "best.tar"
+    evolution = build_search(settings, sizes, warm_start or (logdir if found else None))
+    measure = f"{settings.eval_episodes} tracks ({kind}) with {fingerprint(logdir, 'vae', 'mdrnn')}"
+    run = EvolutionRun(folder, game.name, sizes, evolution, measure, keeps_best=found)
+    if reload and run.resume():
+        print(f"continuing after generation {evolution.generation}, step size {evolution.sigma:.4g}; {run.standing}")
+        if warm_start:
+            print("--warm-start does not count: the search has begun (--noreload starts over)")
+    elif found and not warm_start:
+        print(f"a new search begins at {folder / 'best.tar'}, which stays until a mean is scored")
+    return run

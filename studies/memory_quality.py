@@ -1,6 +1,6 @@
 """How good is M? Its predictions on held-out rollouts, beside the simplest one: that nothing changes.
 
-    python -m benchmarks.memory_quality --logdir exp_dir --dataset datasets/carracing --out docs/results
+    python -m studies.memory_quality --logdir exp_dir --dataset datasets/carracing --out docs/results
 
 From many moments of the held-out rollouts, WARM_UP steps after the start or later, M goes on alone for HORIZON steps
 with the actions that were taken (open loop, fed with the mean of its own mixture). Prints and writes to memory.json the
@@ -9,7 +9,10 @@ to memory.png.
 """
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -21,10 +24,11 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from data.encoding import encode  # noqa: E402
 from data.loaders import find_rollouts, load_rollout, split_rollouts  # noqa: E402
-from models.mdrnn import MDRNN, Prediction, mixture_nll  # noqa: E402
+from models.mdrnn import MDRNN, Prediction, mean_of_mixture, mixture_nll  # noqa: E402
 from models.vae import VAE, to_images  # noqa: E402
-from utils.checkpoints import load_checkpoint, load_mdrnn, load_vae, write_json  # noqa: E402
-from utils.commandline import UserError, positive_int, run_script, script_parser  # noqa: E402
+from utils.checkpoints import load_checkpoint, write_json  # noqa: E402
+from utils.commandline import ScriptParser, UserError, positive_int, run_script  # noqa: E402
+from utils.run_folder import load_mdrnn, load_vae  # noqa: E402
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 CPU = torch.device("cpu")
@@ -33,13 +37,13 @@ STRIDE = 100  # steps between two moments of a rollout
 PIXEL_STEPS = (1, 5, 10, 20, 30, 40, 50)  # where frames are decoded and compared
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, required=True, help="run folder with V and M")
     parser.add_argument("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
     parser.add_argument("--rollouts", type=positive_int, default=40, help="held-out rollouts at most")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for memory.json and memory.png")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     vae, mdrnn = load_vae(args.logdir).eval(), load_mdrnn(args.logdir).eval()
     _, files = split_rollouts(find_rollouts(args.dataset))
     files = files[:: math.ceil(len(files) / args.rollouts)]  # from all generations of rollouts
@@ -52,7 +56,7 @@ def main() -> None:
     checkpoint = load_checkpoint(args.logdir / "mdrnn" / "best.tar", "train M first")
     history = checkpoint.get("history", [])
     rewards = errors.pop("reward_m").item(), errors.pop("reward_mean").item()
-    result = {name: values.tolist() for name, values in errors.items()}
+    result: dict[str, Any] = {name: values.tolist() for name, values in errors.items()}
     result |= {"pixel_steps": PIXEL_STEPS, "windows": sum(len(part["nll"]) for part in windows), "history": history}
     write_json(args.out / "memory.json", result)
     draw(result, args.out / "memory.png")
@@ -87,7 +91,8 @@ def measure(vae: VAE, mdrnn: MDRNN, file: Path) -> dict[str, Tensor] | None:
         states.append(state)
     state = tuple(torch.cat(part, dim=1) for part in zip(*states, strict=True))
 
-    latent, errors = mu[starts], {name: [] for name in ("latent_m", "latent_copy", "pixel_m", "pixel_copy", "pixel_v")}
+    latent = mu[starts]
+    errors: dict[str, list[Tensor]] = defaultdict(list)
     for step in range(1, HORIZON + 1):
         before = starts + step - 1
         prediction, state = mdrnn(actions[before][None], latent[None], state)
@@ -95,7 +100,7 @@ def measure(vae: VAE, mdrnn: MDRNN, file: Path) -> dict[str, Tensor] | None:
             errors["nll"] = [mixture_nll(mu[starts + 1], Prediction(*(part[0] for part in prediction)))]
             errors["reward_m"] = [(prediction.reward[0] - rewards[before]).square()]
             errors["reward_mean"] = [(rewards.mean() - rewards[before]).square()]
-        latent = (prediction.means[0] * prediction.log_weights[0].exp()[..., None]).sum(dim=-2)
+        latent = mean_of_mixture(prediction)[0]
         errors["latent_m"].append((latent - mu[starts + step]).square().mean(dim=-1))
         errors["latent_copy"].append((mu[starts] - mu[starts + step]).square().mean(dim=-1))
         if step in PIXEL_STEPS:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import imageio.v3 as imageio
 import numpy as np
@@ -10,15 +11,16 @@ import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run, succeed
 
-from benchmarks.readout import QUANTITIES, true_state
-from benchmarks.studies import STUDIES
 from envs import make_env
+from envs.carracing_truth import QUANTITIES, true_state
+from models.sizes import CARRACING_SIZES
+from studies.compare import STUDIES
 
 
 def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     arguments = ["ablations", "--logdir", trained, "--dataset", tiny_dataset, "--out", tmp_path, "--seeds", 1]
     arguments += ["--episodes", 128, "--tracks", 2, "--only", "untrained M"]
-    output = succeed(run("-m", "benchmarks.studies", *arguments))
+    output = succeed(run("-m", "studies.compare", *arguments))
     (path,) = (tmp_path / "ablations").glob("*.json")
     kept = json.loads(path.read_text())
     assert kept["setting"] == "untrained M" and kept["seed"] == 0
@@ -29,41 +31,42 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     assert row in output
     assert imageio.imread(tmp_path / "ablations.png").std() > 10
     modified = path.stat().st_mtime_ns
-    assert row in succeed(run("-m", "benchmarks.studies", *arguments))  # and does not do it again
+    assert row in succeed(run("-m", "studies.compare", *arguments))  # and does not do it again
     assert path.stat().st_mtime_ns == modified
-    other_budget = run("-m", "benchmarks.studies", *arguments, "--episodes", 256)
+    other_budget = run("-m", "studies.compare", *arguments, "--episodes", 256)
     assert other_budget.returncode == 1 and "'episodes': 128" in other_budget.stderr
-    assert_one_line_error(run("-m", "benchmarks.studies", *arguments, "--episodes", 100), "--episodes 100")
+    assert_one_line_error(run("-m", "studies.compare", *arguments, "--episodes", 100), "--episodes 100")
     # What is kept can be shown without the models.
-    assert row in succeed(run("-m", "benchmarks.studies", "ablations", "--out", tmp_path))
-    assert_one_line_error(run("-m", "benchmarks.studies", "levers", "--out", tmp_path), "levers", "--logdir")
+    assert row in succeed(run("-m", "studies.compare", "ablations", "--out", tmp_path))
+    assert_one_line_error(run("-m", "studies.compare", "levers", "--out", tmp_path), "levers", "--logdir")
     # A run that was stopped is not gone on with after other models or another budget, either.
     begun = trained / "studies" / "ablations" / "untrained_M_0"
     assert not begun.exists()
     begun.mkdir(parents=True)
     path.rename(begun / "run.json")
-    other_budget = run("-m", "benchmarks.studies", *arguments, "--episodes", 256)
+    other_budget = run("-m", "studies.compare", *arguments, "--episodes", 256)
     assert other_budget.returncode == 1 and str(begun / "run.json") in other_budget.stderr
     shutil.rmtree(begun)
-    assert run("-m", "benchmarks.studies", *arguments[:-1], "no such").returncode == 2
+    assert run("-m", "studies.compare", *arguments[:-1], "no such").returncode == 2
 
 
 def test_a_study_that_lacks_the_first_driver_says_so_before_it_begins(trained, tmp_path):
     arguments = ["levers", "--logdir", trained, "--episodes", 1280, "--out", tmp_path]
-    result = run("-m", "benchmarks.studies", *arguments)
+    result = run("-m", "studies.compare", *arguments)
     assert_one_line_error(result, str(trained.parent / "round_0"), "reproduce.sh")
 
 
-def test_the_settings_of_the_studies_are_options_that_exist():
-    options = run("traincontroller.py", "--help").stdout
+def test_the_settings_of_the_studies_can_be():
     for settings in STUDIES.values():
         for setting in settings.values():
-            assert all(f"--{name} " in options for name in setting.options)
+            setting.settings(episodes=2560, tracks=100, seed=0).check()
+            assert setting.generations(2560) >= 10
+            replace(CARRACING_SIZES, **setting.sizes)
 
 
 def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path):
     arguments = ["--logdir", trained, "--dataset", tiny_dataset, "--out", tmp_path]
-    output = succeed(run("-m", "benchmarks.memory_quality", *arguments))
+    output = succeed(run("-m", "studies.memory_quality", *arguments))
     result = json.loads((tmp_path / "memory.json").read_text())
     assert result["windows"] == 1 and f"{result['nll'][0]:.2f} nats" in output
     for name in ("latent_m", "latent_copy"):
@@ -79,7 +82,7 @@ def test_the_worst_tracks_are_driven_again_as_they_were_scored(tmp_path):
     succeed(run("test_controller.py", "--logdir", "pretrained", "--env", "fast", "--episodes", 2, "--json", score))
     returns = json.loads(score.read_text())["returns"]
     arguments = ["--logdir", "pretrained", "--score", score, "--tracks", 1, "--out", picture]
-    (line,) = succeed(run("-m", "benchmarks.worst_tracks", *arguments)).splitlines()
+    (line,) = succeed(run("-m", "studies.worst_tracks", *arguments)).splitlines()
     worst = returns.index(min(returns))
     assert line.startswith(f"track {worst}: return {min(returns):.1f} (scored {min(returns):.1f})")
     # A tile is worth 1000 / their number, and a step costs 0.1.
@@ -107,7 +110,7 @@ def test_true_states_mean_what_they_are_called():
 
 
 def test_what_is_plain_to_see_can_be_read_out():
-    output = succeed(run("-m", "benchmarks.readout", "--logdir", "pretrained", "--tracks", 4))
+    output = succeed(run("-m", "studies.readout", "--logdir", "pretrained", "--tracks", 4))
     names = output.splitlines()[0].strip("| ").split(" | ")
     latent, both = (row.strip("| ").split(" | ") for row in output.splitlines()[2:])
     assert latent[3] == "z" and both[3] == "z, h" and len(latent) == len(names)
@@ -118,7 +121,7 @@ def test_what_is_plain_to_see_can_be_read_out():
 
 
 def test_a_score_becomes_a_histogram_and_a_line(tmp_path):
-    lines = succeed(run("-m", "benchmarks.plot_results", "--out", tmp_path)).splitlines()
+    lines = succeed(run("-m", "studies.plot_results", "--out", tmp_path)).splitlines()
     assert any(re.match(r"\| \d \| \d+ \| \d+ \| \d+\.\d\d \| \d+\.\d \|", line) for line in lines)
     assert re.fullmatch(r"\d+\.\d \+- \d+\.\d \(standard error \d+\.\d\) over \d+ tracks.*", lines[-1])
     for name in ("learning_curve.png", "scores.png"):
@@ -133,7 +136,7 @@ def test_a_round_counts_on_from_those_before(tmp_path):
     for folder in (logdir / "round_0", logdir):
         (folder / "ctrl").mkdir(parents=True)
         shutil.copy(ROOT / "pretrained" / "ctrl" / "checkpoint.tar", folder / "ctrl")
-    output = succeed(run("-m", "benchmarks.plot_results", "--logdir", logdir, "--results", results, "--out", tmp_path))
+    output = succeed(run("-m", "studies.plot_results", "--logdir", logdir, "--results", results, "--out", tmp_path))
     rows = [line.strip("| ").split(" | ") for line in output.splitlines() if re.match(r"\| \d ", line)]
     first, second = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     history = torch.load(logdir / "ctrl" / "checkpoint.tar", weights_only=True)["history"]

@@ -1,6 +1,6 @@
 """Is what a driver needs to know in what C sees? Reads the car's true state out of z, and of z and h, by linear maps.
 
-    python -m benchmarks.readout --logdir exp_dir [--others LOGDIR ...]
+    python -m studies.readout --logdir exp_dir [--others LOGDIR ...]
 
 The driver of --logdir drives selection tracks. For V and M of every run folder, a ridge regression from z, and from z
 and h, to speed, heading and so on is fitted on three quarters of the tracks, and the share of the variance that it
@@ -8,30 +8,29 @@ explains on the others (R squared) is printed: C is linear, and cannot use what 
 squared error of a frame, and how many numbers of its latent hold more than NATS nats.
 """
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import gymnasium as gym
+import gymnasium
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from data.encoding import encode
-from envs import make_env
+from envs.carracing_truth import QUANTITIES, true_state
+from envs.games import CARRACING
 from models.vae import divergences, to_images
-from utils.checkpoints import load_controller, load_driver, load_mdrnn, load_vae
-from utils.commandline import positive_int, run_script, script_parser
+from utils.commandline import ScriptParser, positive_int, run_script
 from utils.precision import fast_dtype
+from utils.rollouts import Episode, drive_episode
+from utils.run_folder import load_controller, load_mdrnn, load_vae, load_world
 from utils.tracks import selection_tracks
-from utils.video import drive_episode
 
 CPU = torch.device("cpu")
 ZOOM = 60  # steps at the start that do not count
 NATS = 0.5
 RIDGE = 10.0
-QUANTITIES = ("speed", "sideways", "rotation", "wheels", "offset", "heading", "bend")
-AHEAD = 8  # tiles to the bend whose angle is read out
 
 
 class Lap(NamedTuple):
@@ -42,59 +41,32 @@ class Lap(NamedTuple):
     truth: np.ndarray  # (T, 7): QUANTITIES when the frame was seen
 
 
-class Recorder(gym.Wrapper):
-    """Keeps what is seen, done and true in one episode."""
+class LapRecorder:
+    """A Recorder (see utils.rollouts) of what is seen, done and true in one episode."""
 
-    def reset(self, **options):
-        self._frames, self._actions, self._truth = [], [], []
-        self._frame, info = self.env.reset(**options)
-        return self._frame, info
+    def __init__(self) -> None:
+        self._frames: list[np.ndarray] = []
+        self._actions: list[np.ndarray] = []
+        self._truth: list[tuple[float, ...]] = []
 
-    def step(self, action):
-        self._frames.append(self._frame)
-        self._actions.append(action)
-        self._truth.append(true_state(self.env.unwrapped))
-        self._frame, *rest = self.env.step(action)
-        return self._frame, *rest
+    def see(self, environment: gymnasium.Env, frame: np.ndarray) -> None:
+        self._frames.append(frame.copy())
+        self._truth.append(true_state(environment))
 
-    def lap(self) -> Lap:
-        return Lap(
-            torch.from_numpy(np.stack(self._frames)), torch.from_numpy(np.stack(self._actions)), np.array(self._truth)
-        )
+    def act(self, environment: gymnasium.Env, action: np.ndarray, reward: float, terminated: bool) -> None:
+        self._actions.append(action.copy())
 
-
-def true_state(environment: gym.Env) -> tuple[float, ...]:
-    """QUANTITIES in the units of Box2D: speed, its part sideways, angular velocity, angle of the front wheels, distance
-    from the middle of the road, angle to the road, and by how much the road turns within AHEAD tiles (radians)."""
-    hull = environment.car.hull
-    track = np.array(environment.track)  # (N, 4): angle along the lap, direction, x, y
-    position, velocity = np.array(hull.position), np.array(hull.linearVelocity)
-    here = int(np.linalg.norm(track[:, 2:] - position, axis=1).argmin())
-    direction = track[here, 1]
-    right = np.array([math.cos(direction), math.sin(direction)])  # a direction of 0 is up
-    car_right = np.array([math.cos(hull.angle), math.sin(hull.angle)])
-    return (
-        float(np.linalg.norm(velocity)),
-        float(velocity @ car_right),
-        hull.angularVelocity,
-        environment.car.wheels[0].joint.angle,
-        float((position - track[here, 2:]) @ right),
-        _turn(hull.angle - direction),
-        _turn(track[(here + AHEAD) % len(track), 1] - direction),
-    )
+    def result(self) -> Lap:
+        frames, actions = (torch.from_numpy(np.stack(column)) for column in (self._frames, self._actions))
+        return Lap(frames, actions, np.array(self._truth))
 
 
-def _turn(angle: float) -> float:
-    """The same angle between -pi and pi."""
-    return (angle + math.pi) % (2 * math.pi) - math.pi
-
-
-def main() -> None:
-    parser = script_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, required=True, help="run folder of the driver")
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="more run folders with V and M")
     parser.add_argument("--tracks", type=positive_int, default=24, help="laps to drive")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.tracks < 4:
         parser.error("argument --tracks: at least 4")
     laps = drive_laps(args.logdir, args.tracks)
@@ -110,20 +82,18 @@ def main() -> None:
 def drive_laps(logdir: Path, count: int) -> list[Lap]:
     """Laps of the driver of a run folder on as many selection tracks."""
     controller = load_controller(logdir)
-    driver = load_driver(logdir, controller.architecture, CPU, fast_dtype(CPU))
-    recorder = Recorder(make_env("fast"))
-    laps = []
-    for track in tqdm(selection_tracks(count), unit="lap", disable=None):
-        for _ in drive_episode(driver, controller.to_vector().numpy(), recorder, track):
-            pass
-        laps.append(recorder.lap())
-    return laps
+    world = load_world(logdir, controller.sizes, CPU, fast_dtype(CPU))
+    vector = controller.to_vector().numpy()
+    return [
+        drive_episode(world, CARRACING, "fast", Episode(vector, track, recorder=LapRecorder())).record
+        for track in tqdm(selection_tracks(count), unit="lap", disable=None)
+    ]
 
 
 @torch.no_grad()
 def look(logdir: Path, laps: list[Lap]) -> tuple[float, int, list[np.ndarray], list[np.ndarray]]:
     """What V and M of a run folder make of the laps: V's squared error of a frame, latents in use, and for every lap z
-    (T, 32) and h (T, 256), M's state when the frame is seen."""
+    (T, L) and h (T, H), M's state when the frame is seen."""
     vae, mdrnn = load_vae(logdir).eval(), load_mdrnn(logdir).eval()
     errors, nats, latents, states = [], [], [], []
     for lap in laps:

@@ -1,21 +1,21 @@
 """Compares the frames of the two environments: prints how far they are apart and draws them side by side.
 
-    python -m benchmarks.compare_frames
+    python -m studies.compare_frames
 
 prints the mean absolute error (grey levels of 255) over whole episodes of several drivers, first 50 zooming frames
 included, and writes docs/images/fast_vs_gymnasium.png: Gymnasium's frame, the fast one, 8 times their difference.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.drivers import drive_away, drive_brownian, drive_randomly, drive_well
 from envs import make_env
-from utils.commandline import positive_int, run_script, script_parser
+from envs.scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well
+from utils.commandline import ScriptParser, positive_int, run_script
 
 PICTURE = Path(__file__).parent.parent / "docs/images/fast_vs_gymnasium.png"
 POLICIES = {"random": drive_randomly, "brownian": drive_brownian, "good": drive_well, "away": drive_away}
@@ -62,10 +62,10 @@ def draw_moments() -> Image.Image:
     return picture
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--episodes", type=positive_int, default=2, help="episodes for each driver")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
 
     print(f"{'driver':<10}{'frames':>8}{'mean':>8}{'first 50':>10}{'worst frame':>13}{'bias':>8}")
     for policy in POLICIES:

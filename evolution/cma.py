@@ -14,8 +14,7 @@ class CmaEvolution:
     """Searches for the vector of the highest fitness around `start` (size,), at first with the standard deviations
     sigma * `scales` (size,).
 
-    The covariance is diagonal, in the first `diagonal_generations` or, with None, always. A full one is no better after
-    1,280 episodes (docs/RESULTS.md), and takes longer to compute.
+    The covariance is diagonal or, as in the paper, full (docs/RESULTS.md compares them).
 
     What the search knows follows from its settings and the fitness of every candidate so far, because its random
     numbers depend on seed and generation alone. So the fitness is all that is saved, and resuming replays it, which
@@ -33,13 +32,13 @@ class CmaEvolution:
         population: int,
         sigma: float,
         seed: int,
-        diagonal_generations: int | None = None,
+        diagonal: bool = True,
     ):
         self._wanted = (population, sigma)
         self._scales = scales
         self._seed = seed
         self._options = {
-            "CMA_diagonal": True if diagonal_generations is None else diagonal_generations,
+            "CMA_diagonal": diagonal,
             "seed": np.nan,
             "verbose": -9,
             "verb_log": 0,
@@ -113,7 +112,7 @@ class CmaEvolution:
         """Replay a saved search in place of this one and go on with this one's population and sigma.
 
         Raises ValueError if it was another search or does not arrive where the saved one stood: other scales, another
-        seed or another schedule of the covariance, or a release of cma that computes differently.
+        seed or another covariance, or a release of cma that computes differently.
         """
         if "fitness" not in state:
             raise ValueError("the saved evolution was another --search")

@@ -1,0 +1,46 @@
+"""Actions that need no models: the random driving of the first rollouts, and the noise that is added to a controller's
+actions in later ones."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from models.sizes import Sizes
+
+Policy = Callable[[np.random.Generator, Sizes, int], np.ndarray]
+
+NOISE_MEMORY = 0.9  # a push on the wheel lasts some ten steps; white noise would only tremble
+
+
+def white(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
+    """Actions (steps, A) float32, each uniform over the action box."""
+    return generator.uniform(sizes.lowest_action, sizes.highest_action, (steps, sizes.action)).astype(np.float32)
+
+
+def brown(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
+    """Actions (steps, A) float32 of a random walk in the action box: a' = a + sqrt(1/50) N(0, 1), clipped.
+
+    It starts anywhere in the box. Unlike white noise it holds a direction for a second or so, so that the car
+    gets somewhere.
+    """
+    lowest, highest = np.array(sizes.lowest_action, np.float32), np.array(sizes.highest_action, np.float32)
+    actions = np.empty((steps, sizes.action), np.float32)
+    actions[0] = generator.uniform(sizes.lowest_action, sizes.highest_action)
+    strides = generator.normal(scale=(1 / 50) ** 0.5, size=(steps, sizes.action)).astype(np.float32)
+    for step in range(1, steps):
+        # np.clip would take longer than the physics of a tenth of a step
+        actions[step] = np.minimum(np.maximum(actions[step - 1] + strides[step], lowest), highest)
+    return actions
+
+
+POLICIES: dict[str, Policy] = {"brown": brown, "white": white}
+
+
+def exploration_noise(generator: np.random.Generator, sizes: Sizes, steps: int, largest: float) -> np.ndarray:
+    """What is added to a controller's actions, (steps, A) float32: an Ornstein-Uhlenbeck process whose deviation is
+    drawn once, uniform in [0, largest], so that a dataset holds calm driving as well as recoveries from mistakes."""
+    deviation = generator.uniform(0, largest)
+    noise = generator.normal(scale=deviation, size=(steps, sizes.action)).astype(np.float32)
+    for step in range(1, steps):
+        noise[step] = NOISE_MEMORY * noise[step - 1] + (1 - NOISE_MEMORY**2) ** 0.5 * noise[step]
+    return noise

@@ -1,0 +1,71 @@
+"""The games, as data: all that differs between them outside their environments. A new game is an entry in GAMES."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import gymnasium
+
+from envs.carracing import MAX_EPISODE_STEPS, STEP_COST, GymnasiumCarRacing, tiles_visited
+from envs.fast_carracing import FastCarRacing
+from models.sizes import CARRACING_SIZES, Sizes
+
+
+@dataclass(frozen=True)
+class Game:
+    """An environment has observations (64, 64, 3) uint8, as new arrays, and actions (A,) float32 in the box of `sizes`;
+    it truncates its episodes by itself, and an episode depends on the seed given to `reset` and the actions alone."""
+
+    name: str
+    title: str  # of the environment, as scores name it
+    package: str  # whose version decides what an episode is like
+    kinds: dict[str, Callable[..., gymnasium.Env]]  # by name: makers of the environment, given a render_mode
+    training_kind: str  # for rollouts and evolution
+    scoring_kind: str  # for scores
+    sizes: Sizes
+    action_names: tuple[str, ...]
+    max_steps: int  # of an episode
+    frames_per_second: int
+    # Hopeless training episodes end early: after `patience` steps without progress (0: never), a number that only
+    # grows; each step that is left is paid with `idle_reward`.
+    progress: Callable[[gymnasium.Env], float] | None = None
+    patience: int = 0
+    idle_reward: float = 0.0
+
+    @property
+    def versions(self) -> str:
+        """The environment and the release that a score is of."""
+        return f"{self.title}, {self.package} {version(self.package)}"
+
+    def make(self, kind: str, render_mode: str | None = None) -> gymnasium.Env:
+        """An environment without wrappers. Raises ValueError on an unknown kind.
+
+        render_mode: None, "rgb_array" or "human", for viewing.
+        """
+        if kind not in self.kinds:
+            raise ValueError(f"unknown kind of environment {kind!r}: use one of {', '.join(self.kinds)}")
+        return self.kinds[kind](render_mode=render_mode)
+
+
+CARRACING = Game(
+    name="carracing",
+    title="CarRacing-v3",
+    package="gymnasium",
+    kinds={"fast": FastCarRacing, "gymnasium": GymnasiumCarRacing},
+    training_kind="fast",
+    scoring_kind="gymnasium",
+    sizes=CARRACING_SIZES,
+    action_names=("steering", "gas", "brake"),
+    max_steps=MAX_EPISODE_STEPS,
+    frames_per_second=50,
+    progress=tiles_visited,
+    patience=100,
+    idle_reward=-STEP_COST,
+)
+
+GAMES = {game.name: game for game in (CARRACING,)}
+
+
+def environment_kinds() -> list[str]:
+    """The kinds of environment of all games, for --env."""
+    return list(dict.fromkeys(kind for game in GAMES.values() for kind in game.kinds))

@@ -1,0 +1,116 @@
+"""Builds V, M and C from a run folder, whose checkpoints say which game and which sizes they are of."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from envs.games import CARRACING, GAMES, Game
+from models.controller import Controller
+from models.mdrnn import MDRNN
+from models.sizes import Sizes
+from models.vae import VAE
+from models.world_model import Weights, WorldModel, world_weights
+from utils.checkpoints import fit_weights, load_checkpoint
+from utils.commandline import UserError
+
+SCRIPTS = {"vae": ("V", "trainvae.py"), "mdrnn": ("M", "trainmdrnn.py"), "ctrl": ("C", "traincontroller.py")}
+
+
+def _load(logdir: Path, stage: str) -> tuple[dict[str, Any], Path, str]:
+    """A stage's best checkpoint, where it lies, and what to do if it is of no use."""
+    path = logdir / stage / "best.tar"
+    name, script = SCRIPTS[stage]
+    remedy = f"train {name} first: python {script} --logdir {logdir}"
+    return load_checkpoint(path, remedy), path, remedy
+
+
+def read_sizes(state: dict[str, Any], path: Path) -> Sizes:
+    """The sizes in a checkpoint, CarRacing's if it has none. Raises UserError if they are damaged."""
+    try:
+        return Sizes.from_dict(state.get("sizes", {}))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: its sizes cannot be read ({error!r})") from None
+
+
+def find_game(name: str, path: Path) -> Game:
+    """The game that `path` names. Raises UserError if it is unknown."""
+    if name not in GAMES:
+        raise UserError(f"{path}: made for the game {name!r}, which is not one of {', '.join(GAMES)}")
+    return GAMES[name]
+
+
+def load_game(logdir: Path) -> Game:
+    """The game that V is of. Raises UserError if there is no V."""
+    state, path, _ = _load(logdir, "vae")
+    return find_game(state.get("game", CARRACING.name), path)
+
+
+def load_vae(logdir: Path) -> VAE:
+    """The best V of a run folder, on the CPU. Raises UserError if there is none."""
+    state, path, remedy = _load(logdir, "vae")
+    vae = VAE(read_sizes(state, path))
+    fit_weights(vae, state, path, remedy)
+    return vae
+
+
+def load_mdrnn(logdir: Path) -> MDRNN:
+    """The best M of a run folder, on the CPU. Raises UserError if there is none."""
+    state, path, remedy = _load(logdir, "mdrnn")
+    mdrnn = MDRNN(read_sizes(state, path))
+    fit_weights(mdrnn, state, path, remedy)
+    return mdrnn
+
+
+def load_controller(logdir: Path) -> Controller:
+    """The best C of a run folder, on the CPU. Raises UserError if there is none."""
+    state, path, remedy = _load(logdir, "ctrl")
+    controller = Controller(controller_sizes(state, path, remedy))
+    fit_weights(controller, state, path, remedy)
+    return controller
+
+
+def controller_sizes(state: dict[str, Any], path: Path, remedy: str) -> Sizes:
+    """The sizes in C's checkpoint; without any, CarRacing's, and what C sees is told by the shapes of its weights.
+    Raises UserError if they are no controller's."""
+    sizes = read_sizes(state, path)
+    if "sizes" in state:
+        return sizes
+    try:
+        weights = state["state_dict"]
+        units = len(weights["hidden.weight"]) if "hidden.weight" in weights else 0
+        seen = weights["hidden.weight" if units else "fc.weight"].shape[1]
+    except (LookupError, TypeError, AttributeError):
+        raise UserError(f"{path}: its weights are no controller's; {remedy}") from None
+    return replace(sizes, inputs="z" if seen == sizes.latent else "zh", hidden_units=units)
+
+
+def load_world_weights(logdir: Path, sizes: Sizes) -> Weights:
+    """V's and M's weights for controllers of these sizes; M is only loaded if they see it.
+
+    Raises UserError if V or M is missing or of other sizes.
+    """
+    vae = load_vae(logdir)
+    mdrnn = load_mdrnn(logdir) if sizes.sees_memory else None
+    wanted = replace(sizes, inputs="z", hidden_units=0)
+    for stage, model in (("vae", vae), ("mdrnn", mdrnn)):
+        if model is not None and replace(model.sizes, inputs="z", hidden_units=0) != wanted:
+            name, script = SCRIPTS[stage]
+            path = logdir / stage / "best.tar"
+            raise UserError(f"{path}: of other sizes than the rest; train {name} again: python {script} --noreload")
+    return world_weights(sizes, vae, mdrnn)
+
+
+def load_world(logdir: Path, sizes: Sizes, device: torch.device, dtype: torch.dtype) -> WorldModel:
+    """V and M of a run folder, ready to drive for controllers of these sizes. Raises UserError as the above."""
+    return WorldModel(load_world_weights(logdir, sizes), device, dtype)
+
+
+def fingerprint(logdir: Path, *stages: str) -> str:
+    """Twelve characters that tell the best.tar files of these stages from others; a missing one counts too."""
+    digest = hashlib.sha256()
+    for path in (logdir / stage / "best.tar" for stage in stages):
+        digest.update(path.read_bytes() if path.exists() else b"missing")
+    return digest.hexdigest()[:12]
