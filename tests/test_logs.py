@@ -35,6 +35,13 @@ def test_steps_beyond_the_checkpoint_are_purged(tmp_path):
     assert shown(tmp_path) == [(1, 1 / 8)]
 
 
+def test_runs_within_one_second_keep_their_order(tmp_path, monkeypatch):
+    for known, process in enumerate((30, 20, 10)):  # numbers of processes begin anew one day
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        write(tmp_path, known, known + 1)
+    assert shown(tmp_path) == [(step, step / 8) for step in (1, 2, 3)]
+
+
 def test_points_that_are_missing_are_written_from_the_history(tmp_path):
     write(tmp_path, 0, 4)
     (path,) = tmp_path.glob(EVENT_FILES)

@@ -38,8 +38,8 @@ class CurveWriter:
                 old.unlink()
         logged = logged_steps(folder)
         self._folder = folder
-        # Its files are named by the second; the suffix keeps two runs within one second apart.
-        self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}.{time.time_ns()}")
+        # Its files are named by the second; the suffix keeps two runs within one second apart, and in their order.
+        self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}.{os.getpid()}")
         self._write(Event(step=len(history) + 1, session_log=SessionLog(status=SessionLog.START)))  # purges
         for step, row in enumerate(history, 1):
             self.add_figures({tag: value for tag, value in row.items() if step not in logged.get(tag, ())}, step)
