@@ -1,7 +1,7 @@
 """Trains many controllers that differ in one point, and compares them.
 
-    python -m studies.compare levers --logdir exp_dir --episodes 1280 --out studies    # what makes evolution cheap?
-    python -m studies.compare ablations --logdir exp_dir --out studies    # what does C need to see?
+    python -m studies.compare levers --logdir exp_dir --episodes 1280 --out my_results    # what makes evolution cheap?
+    python -m studies.compare ablations --logdir exp_dir --out my_results    # what does C need to see?
     python -m studies.compare levers    # prints the runs that are kept
 
 Every setting is tried with each of --seeds seeds, the V and M of --logdir, and the same budget of episodes. What is
@@ -88,7 +88,7 @@ STUDIES: dict[str, dict[str, Setting]] = {
         "weight decay 100": Setting({"weight_decay": 100.0}),
         "CMA-ES, full covariance": Setting(FEWER | {"search": CMA}),
         "pairs count by size": Setting({"search": MIRRORED_BY_SIZE}),
-        "from the first driver": Setting(warm=True),
+        "from the driver of round 0": Setting(warm=True),
     },
     "ablations": {
         "z and h": Setting(),
@@ -133,7 +133,7 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
     for name, paths in runs_of.items():
         if not settings[name].generations(args.episodes):
             raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
-        first = first_driver(args.logdir)
+        first = driver_of_round_0(args.logdir)
         warm = settings[name].warm and not all(path.exists() for path in paths)
         if warm and not (first / "ctrl" / "best.tar").exists():
             raise UserError(f"{first}: no driver for {name!r}; take a run of reproduce.sh, or leave it out with --only")
@@ -157,7 +157,7 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
                 shutil.rmtree(folder)
 
 
-def first_driver(logdir: Path) -> Path:
+def driver_of_round_0(logdir: Path) -> Path:
     """The run folder beside this one, as reproduce.sh leaves it: the V and M of round_1 have learned on from its."""
     return logdir.parent / "round_0"
 
@@ -184,7 +184,7 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
     game, device = load_game(folder), torch.device("cpu")
     sizes = replace(load_vae(folder).sizes, **setting.sizes)
     settings = setting.settings(args.episodes, args.tracks, seed)
-    warm_start = first_driver(args.logdir) if setting.warm else None
+    warm_start = driver_of_round_0(args.logdir) if setting.warm else None
     run = open_run(folder, game, game.training_kind, sizes, settings, warm_start, reload=True)
     weights, logs = load_world_weights(folder, sizes), folder / "tmp"
     with rollout_pool(game, game.training_kind, weights, device, cores(), settings.episodes, logs) as pool:

@@ -1,6 +1,7 @@
-"""traincontroller.py and test_controller.py as a user runs them, in the real environment.
+"""traincontroller.py and test_controller.py as a user runs them.
 
-V and M are as they are born here: how well the car drives does not matter to these tests.
+V and M are as they are born here: how well the car drives does not matter to these tests. What only concerns the search
+and its files is tried in a game with short episodes (toy_game.py), the rest in CarRacing.
 """
 
 import json
@@ -19,8 +20,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, drive_all, episode_runner, launch, run, run_process, workers_of
+from toy_game import TOY
 
-from envs.games import CARRACING
+from envs.games import CARRACING, GAMES
 from evolution.cma import CmaEvolution
 from evolution.mirrored import MirroredEvolution
 from evolution.run import EvolutionRun, open_run
@@ -29,6 +31,7 @@ from evolution.train import evolve
 from models.controller import Controller
 from models.mdrnn import MDRNN
 from models.sizes import CARRACING_SIZES, Sizes
+from models.vae import VAE
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.commandline import UserError
 from utils.precision import fast_dtype
@@ -45,6 +48,20 @@ CPU = torch.device("cpu")
 def logdir(untrained_run, tmp_path):
     """A copy of the run folder for a test to write to."""
     return Path(shutil.copytree(untrained_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def lamp(tmp_path, monkeypatch):
+    """A run folder of the toy game, for a test to write to."""
+    monkeypatch.setitem(GAMES, TOY.name, TOY)
+    torch.manual_seed(0)
+    for stage, model in (("vae", VAE(TOY.sizes)), ("mdrnn", MDRNN(TOY.sizes))):
+        save_model(tmp_path / "lamp" / stage / "best.tar", model)
+    return tmp_path / "lamp"
+
+
+def save_model(path: Path, model: VAE | MDRNN) -> None:
+    save_checkpoint(path, {"state_dict": model.state_dict(), "game": TOY.name, "sizes": TOY.sizes.to_dict()})
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen:
@@ -72,12 +89,13 @@ def train(logdir: Path, settings: SearchSettings, generations: int, sizes: Sizes
     return search
 
 
-@pytest.mark.parametrize("search", ["cma", "mirrored"])
-def test_two_runs_equal_one(search, logdir, untrained_run, tmp_path):
+@pytest.mark.parametrize(("search", "folder"), [("cma", "logdir"), ("mirrored", "lamp"), ("cma-diagonal", "lamp")])
+def test_two_runs_equal_one(search, folder, request, tmp_path):
     options = [*SHORT, "--search", search]
+    logdir = request.getfixturevalue(folder)
+    other = Path(shutil.copytree(logdir, tmp_path / "other"))
     straight = run("traincontroller.py", "--logdir", logdir, *options, "--generations", 4)
     assert straight.returncode == 0, straight.stderr
-    other = Path(shutil.copytree(untrained_run, tmp_path / "other"))
     # Another number of workers, too: it must not matter.
     for generations, workers in ((2, 1), (4, 2)):
         limits = ["--generations", generations, "--max-workers", workers]
@@ -131,14 +149,14 @@ def test_a_controller_of_another_kind(logdir):
         train(logdir, replace(settings, search=MIRRORED), 4, sizes)
 
 
-def test_a_warm_start_begins_with_the_other_run(logdir, untrained_run, tmp_path):
-    first = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 2)
+def test_a_warm_start_begins_with_the_other_run(lamp, untrained_run, tmp_path):
+    other = Path(shutil.copytree(lamp, tmp_path / "other"))
+    first = run("traincontroller.py", "--logdir", lamp, *SHORT, "--generations", 2)
     assert first.returncode == 0, first.stderr
-    other = Path(shutil.copytree(untrained_run, tmp_path / "other"))
-    warm = ["--logdir", other, *SHORT, "--warm-start", logdir, "--sigma", 1e-6]
+    warm = ["--logdir", other, *SHORT, "--warm-start", lamp, "--sigma", 1e-6]
     second = run("traincontroller.py", *warm, "--generations", 1)
     assert second.returncode == 0, second.stderr
-    expected = checkpoint(logdir, "best.tar")["state_dict"]["fc.weight"]
+    expected = checkpoint(lamp, "best.tar")["state_dict"]["fc.weight"]
     assert torch.allclose(checkpoint(other)["state_dict"]["fc.weight"], expected, atol=1e-4)
     resumed = run("traincontroller.py", "--logdir", other, *SHORT, "--sigma", 1e-6, "--generations", 2)
     assert resumed.returncode == 0 and "continuing after generation 1" in resumed.stdout, resumed.stderr
@@ -150,7 +168,8 @@ def test_a_warm_start_begins_with_the_other_run(logdir, untrained_run, tmp_path)
         assert_one_line_error(refused, wrong / "ctrl" / "best.tar")
 
 
-def test_the_best_is_forgotten_when_v_and_m_change(logdir):
+def test_the_best_is_forgotten_when_v_and_m_change(lamp):
+    logdir = lamp
     arguments = ["--logdir", logdir, *SHORT]
     first = run("traincontroller.py", *arguments, "--generations", 2)
     assert first.returncode == 0, first.stderr
@@ -158,7 +177,7 @@ def test_the_best_is_forgotten_when_v_and_m_change(logdir):
     state["reward"] = 1e6
     torch.save(state, logdir / "ctrl" / "checkpoint.tar")
     torch.manual_seed(7)
-    torch.save({"state_dict": MDRNN().state_dict()}, logdir / "mdrnn" / "best.tar")
+    save_model(logdir / "mdrnn" / "best.tar", MDRNN(TOY.sizes))
     kept = (logdir / "ctrl" / "best.tar").read_bytes()
     again = run("traincontroller.py", *arguments, "--generations", 2)
     assert again.returncode == 0 and "2 generations done; the mean has no score yet" in again.stdout, again.stderr
@@ -169,6 +188,7 @@ def test_the_best_is_forgotten_when_v_and_m_change(logdir):
     assert best["epoch"] == 4 and best["reward"] == best["history"][-1]["return/mean"]
 
 
+@pytest.mark.slow
 def test_a_search_begins_at_a_controller_that_came_without_one(logdir):
     """As those of the 2018 implementation do: it is where the search starts, and stays until a
     mean is scored."""
@@ -278,6 +298,7 @@ def test_the_search_begins_at_a_controller_that_goes_straight_on(units):
     assert (there - back)[:, 0].abs().mean() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_at_any_moment_it_continues(logdir, sent):
     arguments = ["--logdir", logdir, *SHORT]
@@ -303,27 +324,29 @@ def test_stopped_at_any_moment_it_continues(logdir, sent):
     assert f"generation {done}:" not in resumed.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing(logdir):
     arguments = ["--logdir", logdir, *SHORT, "--max-workers", 2]
-    process = start("traincontroller.py", *arguments, "--generations", 5)
+    process = start("traincontroller.py", *arguments, "--generations", 3)
     wait_for(process, "generation 1:")
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     console = process.communicate(timeout=120)[0]
     assert process.returncode == 0, console
     assert "SIGKILL" in console and "a new worker takes its place" in console
     disturbed = checkpoint(logdir)["evolution"]["mean"]
-    undisturbed = run("traincontroller.py", *arguments, "--generations", 5, "--noreload")
+    undisturbed = run("traincontroller.py", *arguments, "--generations", 3, "--noreload")
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert torch.equal(disturbed, checkpoint(logdir)["evolution"]["mean"])
 
 
-def test_the_target_is_judged_on_the_selection_tracks(logdir):
-    result = run("traincontroller.py", "--logdir", logdir, *SHORT, "--target-return", -1000, "--display")
+def test_the_target_is_judged_on_the_selection_episodes(lamp):
+    result = run("traincontroller.py", "--logdir", lamp, *SHORT, "--target-return", -1000, "--display")
     assert result.returncode == 0, result.stderr
     assert "target reached in generation 10" in result.stdout and "scoring the mean" in result.stderr
-    assert (logdir / "ctrl" / "curve.png").stat().st_size > 0
+    assert (lamp / "ctrl" / "curve.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
     assert run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 1).returncode == 0
     scores = []
@@ -351,6 +374,7 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
     assert last_line == f"score {score['mean']:.1f} +- {score['std']:.1f} over 2 tracks"
 
 
+@pytest.mark.slow
 def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path):
     """The shipped driver sees enough to drive a little differently in the fast one."""
     result = run("test_controller.py", "--logdir", "pretrained", "--episodes", 1, "--json", tmp_path / "s.json")
@@ -401,6 +425,7 @@ def test_a_missing_or_damaged_model_is_named_with_its_remedy(logdir, stage, comm
         assert str(path) in result.stderr and f"python {command} --logdir {logdir}" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_failed_write_keeps_the_old_checkpoint(logdir):
     """No file may grow over 20 kB, so the checkpoint of the second part cannot be written."""
     first = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 1)

@@ -120,6 +120,7 @@ def test_generation_refuses_to_mix(generated, tmp_path):
     assert_one_line_error(generate(foreign, 6), foreign / "thread_0" / "rollout_0.npz", "move it away")
 
 
+@pytest.mark.slow
 def test_generation_survives_a_killed_worker(tmp_path):
     with start("data/generation_script.py", "--rootdir", tmp_path, "--rollouts", 12, "--threads", 1) as process:
         wait_until(lambda: list(tmp_path.glob("thread_0/*.npz")))
@@ -132,6 +133,7 @@ def test_generation_survives_a_killed_worker(tmp_path):
     assert not list(tmp_path.glob("thread_0/.*"))
 
 
+@pytest.mark.slow
 def test_generation_that_is_stopped_goes_on(tmp_path):
     with start("data/generation_script.py", "--rootdir", tmp_path, "--rollouts", 500, "--threads", 2) as process:
         wait_until(lambda: list(tmp_path.glob("thread_*/*.npz")))
@@ -162,6 +164,7 @@ def driver(untrained_run, tmp_path) -> Path:
     return logdir
 
 
+@pytest.mark.slow
 def test_generation_by_a_controller(driver, tmp_path):
     options = ["--policy", "controller", "--logdir", driver, "--seed", 5, "--threads", 2]
     succeed(generate(tmp_path / "data", 3, *options))

@@ -17,6 +17,7 @@ from models.sizes import CARRACING_SIZES
 from studies.compare import STUDIES
 
 
+@pytest.mark.slow
 def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
     arguments = ["ablations", "--logdir", trained, "--dataset", tiny_dataset, "--out", tmp_path, "--seeds", 1]
     arguments += ["--episodes", 128, "--tracks", 2, "--only", "untrained M"]
@@ -77,6 +78,7 @@ def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path
     assert "reward" not in output
 
 
+@pytest.mark.slow
 def test_the_worst_tracks_are_driven_again_as_they_were_scored(tmp_path):
     score, picture = tmp_path / "score.json", tmp_path / "worst.png"
     succeed(run("test_controller.py", "--logdir", "pretrained", "--env", "fast", "--episodes", 2, "--json", score))
@@ -109,6 +111,7 @@ def test_true_states_mean_what_they_are_called():
     assert later["offset"] > right["offset"]  # to the right of the road
 
 
+@pytest.mark.slow
 def test_what_is_plain_to_see_can_be_read_out():
     output = succeed(run("-m", "studies.readout", "--logdir", "pretrained", "--tracks", 4))
     names = output.splitlines()[0].strip("| ").split(" | ")

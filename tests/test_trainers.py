@@ -134,6 +134,7 @@ def test_no_epochs_leave_an_untrained_model(script, stage, tiny_run, tiny_datase
     assert_equal_weights(checkpoint(tiny_run, stage), trained)
 
 
+@pytest.mark.slow
 @both_trainers
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_goes_on(script, stage, stop, tiny_run, tiny_dataset):
