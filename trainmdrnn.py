@@ -28,18 +28,11 @@ from data.loaders import (
 )
 from models.mdrnn import MDRNN, Prediction, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent, to_images
-from utils.commandline import (
-    ScriptParser,
-    UserError,
-    add_device_argument,
-    natural_int,
-    pick_device,
-    run_script,
-)
+from utils.commandline import ScriptParser, UserError, pick_device, run_script
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
 from utils.run_folder import fingerprint, load_game, load_vae
-from utils.training import Objective, TrainingRun, has_work, seed_epoch, train
+from utils.training import Objective, TrainingRun, add_training_arguments, has_work, seed_epoch, train
 
 LEARNING_RATE = 6e-3
 DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRIDE-th is shown
@@ -47,16 +40,8 @@ DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRI
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = ScriptParser(__file__, __doc__)
-    option = parser.add_argument
-    option("--logdir", type=Path, required=True, help="run folder; the results are in its folder mdrnn")
-    option("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
-    option("--epochs", type=natural_int, default=20, help="epochs in all; 0: leave M untrained")
-    option("--include_reward", action="store_true", help="also learn to predict the reward")
-    option("--nosamples", action="store_true", help="make no pictures")
-    option("--seed", type=natural_int, default=0, help="decides weights, order and noise")
-    option("--noreload", action="store_true", help="start over instead of going on from checkpoint.tar")
-    option("--float32", action="store_true", help="compute in float32 even where bfloat16 is faster")
-    add_device_argument(parser)
+    add_training_arguments(parser, "mdrnn")
+    parser.add_argument("--include_reward", action="store_true", help="also learn to predict the reward")
     return parser.parse_args(argv)
 
 

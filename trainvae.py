@@ -9,7 +9,6 @@ where it stopped.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -25,18 +24,10 @@ from data.loaders import (
     split_rollouts,
 )
 from models.vae import VAE, to_images, vae_loss
-from utils.commandline import (
-    ScriptParser,
-    add_device_argument,
-    natural_float,
-    natural_int,
-    pick_device,
-    positive_int,
-    run_script,
-)
+from utils.commandline import ScriptParser, natural_float, pick_device, positive_int, run_script
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
-from utils.training import Objective, TrainingRun, has_work, seed_epoch, train
+from utils.training import Objective, TrainingRun, add_training_arguments, has_work, seed_epoch, train
 
 LEARNING_RATE, BETAS = 3e-3, (0.9, 0.99)  # for 128 frames a step
 PICTURES = 64  # in a grid of samples; a quarter of it in the pairs
@@ -44,27 +35,14 @@ PICTURES = 64  # in a grid of samples; a quarter of it in the pairs
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = ScriptParser(__file__, __doc__)
-    option = parser.add_argument
-    option("--logdir", type=Path, required=True, help="run folder; the results are in its folder vae")
-    option("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
-    option(
-        "--epochs",
-        type=natural_int,
-        default=20,
-        help=f"epochs in all, of at most {FRAMES_PER_EPOCH} frames; 0: leave V untrained",
-    )
-    option(
+    add_training_arguments(parser, "vae")
+    parser.add_argument("--batch-size", type=positive_int, default=128, help="frames a step")
+    parser.add_argument(
         "--kl-weight",
         type=natural_float,
         default=1.0,
         help="weight of the divergence in the loss; with less, more of the latent is used (docs/RESULTS.md)",
     )
-    option("--batch-size", type=positive_int, default=128, help="frames a step")
-    option("--nosamples", action="store_true", help="make no pictures")
-    option("--seed", type=natural_int, default=0, help="decides weights, order and noise")
-    option("--noreload", action="store_true", help="start over instead of going on from checkpoint.tar")
-    option("--float32", action="store_true", help="compute in float32 even where bfloat16 is faster")
-    add_device_argument(parser)
     return parser.parse_args(argv)
 
 

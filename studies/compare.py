@@ -20,20 +20,17 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-import matplotlib
+import torch
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
-
-from evolution.run import open_run  # noqa: E402
-from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings  # noqa: E402
-from evolution.train import evolve  # noqa: E402
-from utils.checkpoints import write_json  # noqa: E402
-from utils.commandline import ScriptParser, UserError, positive_int, run_script  # noqa: E402
-from utils.rollouts import rollout_pool  # noqa: E402
-from utils.run_folder import fingerprint, load_game, load_vae, load_world_weights  # noqa: E402
-from utils.workers import cores  # noqa: E402
+from evolution.run import open_run
+from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings
+from evolution.train import evolve
+from utils.checkpoints import write_json
+from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.rollouts import rollout_pool
+from utils.run_folder import fingerprint, load_game, load_vae, load_world_weights
+from utils.workers import cores
 
 ROOT = Path(__file__).parent.parent
 # What a setting does not change.
@@ -221,7 +218,8 @@ def print_table(runs: Runs) -> None:
 
 def draw(runs: Runs, path: Path) -> None:
     """Every run as two dots in the line of its setting."""
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.35 * len(runs)), layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 0.35 * len(runs)), layout="constrained")
+    axes = figure.subplots()
     for line, scored in enumerate(runs.values()):
         for which, fill, label in ((0, "none", "after half of the episodes"), (-1, "C0", "after all")):
             values = [run[which]["return/mean"] for run in scored]
@@ -232,7 +230,6 @@ def draw(runs: Runs, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def with_error(values: list[float]) -> str:

@@ -20,15 +20,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure
 
-from data.encoding import encode  # noqa: E402
-from data.loaders import find_rollouts, load_rollout, split_rollouts  # noqa: E402
-from models.mdrnn import MDRNN, Prediction, mean_of_mixture, mixture_nll  # noqa: E402
-from models.vae import VAE, to_images  # noqa: E402
-from utils.checkpoints import load_checkpoint, write_json  # noqa: E402
-from utils.commandline import ScriptParser, UserError, positive_int, run_script  # noqa: E402
-from utils.run_folder import load_mdrnn, load_vae  # noqa: E402
+from data.encoding import encode
+from data.loaders import find_rollouts, load_rollout, split_rollouts
+from models.mdrnn import MDRNN, Prediction, mean_of_mixture, mixture_nll
+from models.vae import VAE, to_images
+from utils.checkpoints import load_checkpoint, write_json
+from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.run_folder import load_mdrnn, load_vae
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 CPU = torch.device("cpu")
@@ -113,7 +113,8 @@ def measure(vae: VAE, mdrnn: MDRNN, file: Path) -> dict[str, Tensor] | None:
 
 def draw(result: dict, path: Path) -> None:
     """M's loss over training, and its errors over the horizon in latents and in pixels."""
-    figure, (loss, latents, pixels) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    loss, latents, pixels = figure.subplots(1, 3)
     for name in ("train", "test"):
         curve = [row[f"loss/gmm_{name}"] for row in result["history"]]
         loss.plot(range(1, len(curve) + 1), curve, label=name)
@@ -129,7 +130,6 @@ def draw(result: dict, path: Path) -> None:
         axes.legend()
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

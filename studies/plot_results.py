@@ -13,15 +13,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-
-from envs.games import CARRACING  # noqa: E402
-from utils.checkpoints import load_checkpoint, write_json  # noqa: E402
-from utils.commandline import ScriptParser, run_script  # noqa: E402
+from envs.games import CARRACING
+from utils.checkpoints import load_checkpoint, write_json
+from utils.commandline import ScriptParser, run_script
 
 ROOT = Path(__file__).parent.parent
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
@@ -83,7 +80,8 @@ def draw_learning_curve(rounds: list[History], paper_csv: Path, path: Path) -> N
     """rounds: as `scored_generations` makes them."""
     with paper_csv.open() as file:
         paper = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     hours, paper_hours = CORES / 3600, PAPER_CORES / 3600
     for panel, column, ours, papers, label in (
         (axes[0], "episodes", 1, 1, "episodes"),
@@ -99,13 +97,13 @@ def draw_learning_curve(rounds: list[History], paper_csv: Path, path: Path) -> N
         panel.grid(alpha=0.3)
     axes[0].legend(loc="lower right")
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def draw_scores(score: dict, path: Path) -> None:
     """score: as test_controller.py --json writes it."""
     returns = np.array(score["returns"])
-    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
     axes.hist(returns, bins=np.arange(returns.min() // 10 * 10, returns.max() + 10, 10).tolist(), log=True)
     axes.axvline(returns.mean(), color="black", label=f"mean {returns.mean():.1f}")
     axes.axvline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's mean, 906")
@@ -113,7 +111,6 @@ def draw_scores(score: dict, path: Path) -> None:
     axes.set_ylim(bottom=0.7)  # so that a bar of one track is seen
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

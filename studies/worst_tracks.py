@@ -13,20 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
+import gymnasium
+import numpy as np
+import torch
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import gymnasium  # noqa: E402
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from envs.carracing_truth import car_position, road  # noqa: E402
-from envs.games import CARRACING  # noqa: E402
-from utils.commandline import ScriptParser, positive_int, run_script  # noqa: E402
-from utils.precision import fast_dtype  # noqa: E402
-from utils.rollouts import Episode, drive_episode  # noqa: E402
-from utils.run_folder import load_controller, load_world  # noqa: E402
+from envs.carracing_truth import car_position, road
+from envs.games import CARRACING
+from utils.commandline import ScriptParser, positive_int, run_script
+from utils.precision import fast_dtype
+from utils.rollouts import Episode, drive_episode
+from utils.run_folder import load_controller, load_world
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "worst_tracks.png"
 LOOK_BACK = 25  # steps: what went wrong did so half a second before the tile was missed
@@ -97,9 +94,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def draw(drives: dict[str, Drive], path: Path) -> None:
     """drives: by title."""
-    figure, axes = plt.subplots(
-        2, len(drives), figsize=(3.2 * len(drives), 5.6), squeeze=False, height_ratios=(3.2, 2.2), layout="constrained"
-    )
+    figure = Figure(figsize=(3.2 * len(drives), 5.6), layout="constrained")
+    axes = figure.subplots(2, len(drives), squeeze=False, height_ratios=(3.2, 2.2))
     for column, (title, drive) in enumerate(drives.items()):
         above, view = axes[:, column]
         above.plot(*drive.tiles.T, color="lightgrey", linewidth=6, solid_capstyle="round")
@@ -112,7 +108,6 @@ def draw(drives: dict[str, Drive], path: Path) -> None:
     axes[0, 0].legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

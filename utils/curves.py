@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # draws into files; needs no display
-import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure
 
 
 def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
@@ -14,7 +11,8 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
     history: one row a generation, as traincontroller.py keeps it.
     """
     episodes = [row["episodes"] for row in history]
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     axes.fill_between(
         episodes,
         [row["return/worst"] for row in history],
@@ -34,16 +32,15 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
     axes.legend(loc="upper left")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def draw_loss_curve(history: list[dict[str, float]], path: Path, title: str) -> None:
     """Training and test loss over epochs. history: one row an epoch with "loss/train" and "loss/test"."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for tag in ("loss/train", "loss/test"):
         axes.plot(range(1, len(history) + 1), [row[tag] for row in history], marker=".", label=tag)
     axes.set(xlabel="epoch", ylabel="loss", title=title)
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -1,10 +1,10 @@
 """TensorBoard event files of one stage, written by tensorboardX."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -43,41 +43,30 @@ class CurveWriter:
         self._write(Event(step=len(history) + 1, session_log=SessionLog(status=SessionLog.START)))  # purges
         for step, row in enumerate(history, 1):
             self.add_figures({tag: value for tag, value in row.items() if step not in logged.get(tag, ())}, step)
-        self._flush()
 
     def __enter__(self) -> "CurveWriter":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(OSError):  # all is written; what a full disk did not take was reported
             self._file.close()
 
     def add_figures(self, figures: Mapping[str, float], step: int) -> None:
         """Write one step's figures by tag; to be called before the step's checkpoint is written."""
         for tag, value in figures.items():
             self._write(Event(step=step, summary=summary.scalar(tag, value)))
-        self._flush()
 
     def add_image(self, tag: str, image: np.ndarray, step: int) -> None:
         """Write an image (3, H, W) with numbers in [0, 1]."""
         self._write(Event(step=step, summary=summary.image(tag, image)))
-        self._flush()
 
     def _write(self, event: Any) -> None:
         event.wall_time = time.time()
         try:
             self._file.write_event(event)
-        except OSError as error:
-            raise self._failure(error) from error
-
-    def _flush(self) -> None:
-        try:
             self._file.flush()
         except OSError as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: OSError) -> UserError:
-        return UserError(f"{self._folder}: its curves cannot be written ({error}); free some space")
+            raise UserError(f"{self._folder}: its curves cannot be written ({error}); free some space") from error
 
 
 def logged_steps(folder: Path) -> dict[str, set[int]]:

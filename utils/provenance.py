@@ -4,11 +4,12 @@ import argparse
 import contextlib
 import json
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,17 @@ def recorded(folder: Path, args: argparse.Namespace, name: str = "args.json") ->
         "script": args.script,
         "presets": args.presets,
         "arguments": {key: value for key, value in vars(args).items() if key not in ("script", "presets")},
-        "versions": {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "commit": _commit(),
         "processor": processor(),
         "began": datetime.now().astimezone().isoformat(timespec="seconds"),
         "seconds": None,
     }
     start = time.monotonic()
-    commands = [*_earlier(path), entry]
+    commands = []
+    with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or damaged
+        commands = list(json.loads(path.read_text()))
+    commands.append(entry)
     write_json(path, commands)
     try:
         yield
@@ -47,38 +51,18 @@ def recorded(folder: Path, args: argparse.Namespace, name: str = "args.json") ->
 
 def processor() -> str:
     """The processor's name, and what of it decides how fast V is."""
-    name, flags = platform.processor() or platform.machine(), ""
+    facts = {}
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            name = value.strip() if key.strip() == "model name" else name
-            flags = value if key.strip() == "flags" else flags
-    units = [unit for flag, unit in VECTOR_UNITS.items() if flag in flags.split()]
+        facts = dict(re.findall(r"^(.+?)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M))
+    name = facts.get("model name", platform.processor() or platform.machine())
+    units = [unit for flag, unit in VECTOR_UNITS.items() if flag in facts.get("flags", "").split()]
     return f"{name} ({units[0]})" if units else name
-
-
-def _earlier(path: Path) -> list[Any]:
-    try:
-        earlier = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return []
-    return earlier if isinstance(earlier, list) else []
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:
     """The commit of the project, with a + if files differ from it; None where there is no git."""
-    root = Path(__file__).parent.parent
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
     try:
-        git = ["git", "-C", str(root)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changes.stdout.strip() else "")

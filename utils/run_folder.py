@@ -1,9 +1,10 @@
 """Builds V, M and C from a run folder, whose checkpoints say which game and which sizes they are of."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +17,7 @@ from models.world_model import Weights, WorldModel, world_weights
 from utils.checkpoints import fit_weights, load_checkpoint
 from utils.commandline import UserError
 
+Model = TypeVar("Model", VAE, MDRNN)
 SCRIPTS = {"vae": ("V", "trainvae.py"), "mdrnn": ("M", "trainmdrnn.py"), "ctrl": ("C", "traincontroller.py")}
 
 
@@ -50,18 +52,19 @@ def load_game(logdir: Path) -> Game:
 
 def load_vae(logdir: Path) -> VAE:
     """The best V of a run folder, on the CPU. Raises UserError if there is none."""
-    state, path, remedy = _load(logdir, "vae")
-    vae = VAE(read_sizes(state, path))
-    fit_weights(vae, state, path, remedy)
-    return vae
+    return _load_model(logdir, "vae", VAE)
 
 
 def load_mdrnn(logdir: Path) -> MDRNN:
     """The best M of a run folder, on the CPU. Raises UserError if there is none."""
-    state, path, remedy = _load(logdir, "mdrnn")
-    mdrnn = MDRNN(read_sizes(state, path))
-    fit_weights(mdrnn, state, path, remedy)
-    return mdrnn
+    return _load_model(logdir, "mdrnn", MDRNN)
+
+
+def _load_model(logdir: Path, stage: str, kind: Callable[[Sizes], Model]) -> Model:
+    state, path, remedy = _load(logdir, stage)
+    model = kind(read_sizes(state, path))
+    fit_weights(model, state, path, remedy)
+    return model
 
 
 def load_controller(logdir: Path) -> Controller:

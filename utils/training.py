@@ -1,6 +1,7 @@
 """What the training of V and of M share: the loop over epochs, random numbers by epoch, the learning rate, early
 stopping, saving and resuming."""
 
+import argparse
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from torchvision.utils import save_image
 from tqdm import tqdm
 
 from utils.checkpoints import file_to_resume, load_weights, save_checkpoint
-from utils.commandline import UserError, uninterrupted
+from utils.commandline import UserError, add_device_argument, natural_int, uninterrupted
 from utils.curves import draw_loss_curve
 from utils.logs import CurveWriter
 
@@ -198,6 +199,19 @@ class TrainingRun:
         if best:
             save_checkpoint(self.folder / "best.tar", state)
         save_checkpoint(self.folder / "checkpoint.tar", state)
+
+
+def add_training_arguments(parser: argparse.ArgumentParser, stage: str) -> None:
+    """The options that V's and M's training have in common."""
+    option = parser.add_argument
+    option("--logdir", type=Path, required=True, help=f"run folder; the results are in its folder {stage}")
+    option("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
+    option("--epochs", type=natural_int, default=20, help="epochs in all; 0: leave the model untrained")
+    option("--nosamples", action="store_true", help="make no pictures")
+    option("--seed", type=natural_int, default=0, help="decides weights, order and noise")
+    option("--noreload", action="store_true", help="start over instead of going on from checkpoint.tar")
+    option("--float32", action="store_true", help="compute in float32 even where bfloat16 is faster")
+    add_device_argument(parser)
 
 
 def has_work(run: TrainingRun, epochs: int, reload: bool) -> bool:
