@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from models.mdrnn import MDRNN, Prediction, mixture_nll, sample_mixture
+from models.mdrnn import MDRNN, Prediction, mean_of_mixture, mixture_nll, sample_mixture
+from models.sizes import Sizes
 
 
 def random_prediction(*shape: int, spread: float = 1.0) -> Prediction:
@@ -20,6 +21,17 @@ def random_prediction(*shape: int, spread: float = 1.0) -> Prediction:
 def as_distribution(prediction: Prediction) -> MixtureSameFamily:
     components = Independent(Normal(prediction.means, prediction.log_sigmas.exp()), 1)
     return MixtureSameFamily(Categorical(logits=prediction.log_weights), components)
+
+
+def random_mixtures(*shape: int, spread: float = 1.0) -> Prediction:
+    """A mixture for each latent number."""
+    return random_prediction(*shape, spread=spread)._replace(log_weights=torch.randn(*shape, 5, 32).log_softmax(-2))
+
+
+def as_distributions(prediction: Prediction) -> MixtureSameFamily:
+    """Of each latent number."""
+    means, log_sigmas, logits = (part.transpose(-1, -2) for part in prediction[:3])
+    return MixtureSameFamily(Categorical(logits=logits), Normal(means, log_sigmas.exp()))
 
 
 def test_parameters_are_those_of_the_file_contract():
@@ -78,6 +90,8 @@ def test_likelihood_against_torch_distributions():
     torch.manual_seed(0)
     prediction, latents = random_prediction(4, 6), torch.randn(4, 6, 32)
     torch.testing.assert_close(mixture_nll(latents, prediction), -as_distribution(prediction).log_prob(latents))
+    several = random_mixtures(4, 6)
+    torch.testing.assert_close(mixture_nll(latents, several), -as_distributions(several).log_prob(latents).sum(-1))
 
 
 @pytest.mark.parametrize("far", [1.0, 1e4])
@@ -94,11 +108,23 @@ def test_gradients_are_finite_for_extreme_values(far, log_sigma):
     assert all(parameter.grad.isfinite().all() for parameter in mdrnn.parameters() if parameter.grad is not None)
 
 
-def test_samples_have_the_moments_of_the_mixture():
+@pytest.mark.parametrize(
+    ("make", "distribution"), [(random_prediction, as_distribution), (random_mixtures, as_distributions)]
+)
+def test_samples_have_the_moments_of_the_mixture(make, distribution):
     torch.manual_seed(0)
-    prediction = random_prediction(spread=3.0)
-    expected = as_distribution(prediction)
+    prediction = make(spread=3.0)
+    expected = distribution(prediction)
     draws = sample_mixture(Prediction(*(part.expand(40_000, *part.shape) for part in prediction)))
     sigma = expected.variance.sqrt()
     assert ((draws.mean(0) - expected.mean).abs() / sigma).max() < 0.03
     assert draws.std(0).div(sigma).sub(1).abs().max() < 0.05
+    torch.testing.assert_close(mean_of_mixture(prediction), expected.mean)
+
+
+def test_a_mixture_for_each_latent_has_weights_for_each():
+    mdrnn = MDRNN(Sizes(latent=4, hidden=16, mixtures=3, joint_mixture=False))
+    assert mdrnn.gmm_linear.weight.shape == (3 * 4 * 3 + 2, 16)
+    prediction, _ = mdrnn(torch.randn(7, 2, 3), torch.randn(7, 2, 4))
+    assert prediction.log_weights.shape == prediction.means.shape == (7, 2, 3, 4)
+    torch.testing.assert_close(prediction.log_weights.logsumexp(-2), torch.zeros(7, 2, 4))
