@@ -32,7 +32,8 @@ from utils.commandline import ScriptParser, UserError, pick_device, run_script
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
 from utils.run_folder import fingerprint, load_game, load_vae
-from utils.training import Objective, TrainingRun, add_training_arguments, has_work, seed_epoch, train
+from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
+from utils.training_run import TrainingRun
 
 LEARNING_RATE = 6e-3
 DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRIDE-th is shown

@@ -27,7 +27,8 @@ from models.vae import VAE, to_images, vae_loss
 from utils.commandline import ScriptParser, natural_float, pick_device, positive_int, run_script
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
-from utils.training import Objective, TrainingRun, add_training_arguments, has_work, seed_epoch, train
+from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
+from utils.training_run import TrainingRun
 
 LEARNING_RATE, BETAS = 3e-3, (0.9, 0.99)  # for 128 frames a step
 PICTURES = 64  # in a grid of samples; a quarter of it in the pairs

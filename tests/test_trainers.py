@@ -14,7 +14,7 @@ from data.loaders import find_rollouts, load_rollout
 from data.rollouts import Rollout, pack_rollout, save_rollout
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.run_folder import load_mdrnn, load_vae
-from utils.training import PLATEAU_PATIENCE, WARM_UP, TrainingRun, rate_factor
+from utils.training_run import PLATEAU_PATIENCE, WARM_UP, TrainingRun, rate_factor
 
 STAGES = [("trainvae.py", "vae"), ("trainmdrnn.py", "mdrnn")]
 both_trainers = pytest.mark.parametrize(("script", "stage"), STAGES)
