@@ -67,6 +67,7 @@ STUDIES: dict[str, dict[str, Setting]] = {
             EQUAL | {"search": CMA_DIAGONAL, "population": 64, "samples": 2, "tracks": 16}
         ),
         "CMA-ES, full": Setting(EQUAL | FEWER | {"search": CMA}),
+        "CMA-ES, full, sigma 0.1": Setting(FEWER | {"search": CMA, "sigma": 0.1, "memory_sigma": 0.1}),
         "CMA-ES, diagonal, sigma 0.1": Setting(FEWER | {"search": CMA_DIAGONAL, "sigma": 0.1, "memory_sigma": 0.1}),
     },
     "levers": {
