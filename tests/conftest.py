@@ -5,6 +5,7 @@ import functools
 import importlib
 import io
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,18 @@ def run_process(script: str, *arguments: object, **options) -> subprocess.Comple
     command = [sys.executable, script, *map(str, arguments)]
     settings = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300}
     return subprocess.run(command, **settings | options)
+
+
+def run_code(code: str, folder: Path, largest_file: int) -> subprocess.CompletedProcess:
+    """Run Python code whose argument is a folder, and for which no file may grow larger than so many bytes: a write
+    then fails in its midst, as on a full disk."""
+    return subprocess.run(
+        [sys.executable, "-c", code, folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file)),
+    )
 
 
 def heed_ctrl_c() -> None:

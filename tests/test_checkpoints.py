@@ -2,15 +2,12 @@
 
 import os
 import pickle
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, run, succeed
+from conftest import assert_one_line_error, run, run_code, succeed
 
 from models.controller import Controller
 from models.mdrnn import MDRNN
@@ -119,13 +116,7 @@ def test_the_old_checkpoint_stays_when_the_disk_is_full(tmp_path):
         "import sys, torch; from pathlib import Path; from utils.checkpoints import save_checkpoint\n"
         "save_checkpoint(Path(sys.argv[1]), {'state_dict': {'new': torch.zeros(1_000_000)}})"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, path],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-    )
+    result = run_code(code, path, largest_file=100_000)
     assert result.returncode == 1
     assert f"UserError: {path}: cannot be written" in result.stderr
     assert load_checkpoint(path, "")["state_dict"]["old"].tolist() == [0, 0, 0]

@@ -1,10 +1,6 @@
 """Curves for TensorBoard: every point of the history is there, whatever became of the run or of its files."""
 
-import resource
-import subprocess
-import sys
-
-from conftest import ROOT
+from conftest import run_code
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from utils.logs import EVENT_FILES, CurveWriter, logged_steps
@@ -56,18 +52,11 @@ def test_points_that_are_missing_are_written_from_the_history(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path):
-    """A limit on the size of files makes a write fail in its midst, as a full disk does."""
     code = (
         "import sys; from pathlib import Path; from utils.logs import CurveWriter\n"
         "curves = CurveWriter(Path(sys.argv[1]), [])\n"
         "for step in range(10_000): curves.add_figures({'loss/test': 1.0}, step)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, tmp_path],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )
+    result = run_code(code, tmp_path, largest_file=20_000)
     assert result.returncode == 1
     assert f"UserError: {tmp_path}: its curves cannot be written" in result.stderr
