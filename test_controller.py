@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     device = pick_device(args.device)
     torch.set_num_threads(1)  # as in the workers: with more the roundings differ, and the film from the score
-    game = load_game(args.logdir)
+    game, _ = load_game(args.logdir)
     args.env = pick_kind(args.env, game.scoring_kind, game)
     model = load_controller(args.logdir)
     controller = model.to_vector().numpy()

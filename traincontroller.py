@@ -29,7 +29,7 @@ from utils.commandline import (
 )
 from utils.provenance import recorded
 from utils.rollouts import rollout_pool
-from utils.run_folder import load_game, load_vae, load_world_weights
+from utils.run_folder import load_game, load_world_weights
 from utils.workers import cores
 
 DEFAULT = SearchSettings()
@@ -102,9 +102,8 @@ def settings_of(args: argparse.Namespace) -> SearchSettings:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     device = pick_device(args.device)
-    game = load_game(args.logdir)
+    game, sizes = load_game(args.logdir)
     args.env = pick_kind(args.env, game.training_kind, game)
-    sizes = load_vae(args.logdir).sizes
     weights = load_world_weights(args.logdir, sizes)
     settings = replace(settings_of(args), patience=game.patience)
     run = open_run(args.logdir, game, args.env, sizes, settings, args.warm_start, reload=not args.noreload)

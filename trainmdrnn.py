@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = find_rollouts(args.dataset)
     train_files, test_files = split_rollouts(files)
     vae = load_vae(args.logdir).to(device).eval()
-    game = load_game(args.logdir)
+    game, _ = load_game(args.logdir)
     if (other := game_of_rollouts(files, args.dataset)) != game:
         raise UserError(f"{args.dataset}: rollouts of {other.name}, but V in {args.logdir / 'vae'} is of {game.name}")
 

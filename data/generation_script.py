@@ -112,7 +112,7 @@ def settings_of(args: argparse.Namespace, game: Game) -> dict[str, Any]:
     settings |= {game.package: version(game.package)}
     if args.policy == CONTROLLER:
         args.noise = getattr(args, "noise", NOISE)
-        if (other := load_game(args.logdir).name) != game.name:
+        if (other := load_game(args.logdir)[0].name) != game.name:
             raise UserError(f"{args.logdir / 'vae' / 'best.tar'}: made for another game; add --game {other}")
         load_world_weights(args.logdir, load_controller(args.logdir).sizes)
         settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": args.noise}

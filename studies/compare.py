@@ -29,7 +29,7 @@ from evolution.train import evolve
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.rollouts import rollout_pool
-from utils.run_folder import fingerprint, load_game, load_vae, load_world_weights
+from utils.run_folder import fingerprint, load_game, load_world_weights
 from utils.workers import cores
 
 ROOT = Path(__file__).parent.parent
@@ -179,13 +179,13 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
         else:
             (folder / stage).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(args.logdir / stage / "best.tar", folder / stage / "best.tar")
-    game, device = load_game(folder), torch.device("cpu")
-    sizes = replace(load_vae(folder).sizes, **setting.sizes)
+    game, sizes = load_game(folder)
+    sizes = replace(sizes, **setting.sizes)
     settings = setting.settings(args.episodes, args.tracks, seed)
     warm_start = driver_of_round_0(args.logdir) if setting.warm else None
     run = open_run(folder, game, game.training_kind, sizes, settings, warm_start, reload=True)
     weights, logs = load_world_weights(folder, sizes), folder / "tmp"
-    with rollout_pool(game, game.training_kind, weights, device, cores(), settings.episodes, logs) as pool:
+    with rollout_pool(game, game.training_kind, weights, torch.device("cpu"), cores(), settings.episodes, logs) as pool:
         evolve(run, settings, pool, setting.generations(args.episodes))
     return run.history
 

@@ -82,7 +82,7 @@ def checkpoint(logdir: Path, name: str = "checkpoint.tar") -> dict:
 
 def train(logdir: Path, settings: SearchSettings, generations: int, sizes: Sizes = CARRACING_SIZES) -> EvolutionRun:
     """Train C as the studies do, with settings that are no options of the script."""
-    game = load_game(logdir)
+    game, _ = load_game(logdir)
     search = open_run(logdir, game, game.training_kind, sizes, settings, None, reload=True)
     weights = load_world_weights(logdir, sizes)
     with rollout_pool(game, game.training_kind, weights, CPU, 1, settings.episodes, logdir / "tmp") as pool:

@@ -36,7 +36,7 @@ def test_a_third_game_needs_one_entry(toy, tmp_path, monkeypatch):
     for model in (load_vae(logdir), load_mdrnn(logdir), load_controller(logdir)):
         assert model.sizes == SIZES
     assert load_controller(logdir).fc.weight.shape == (1, 4 + 16 + 16)
-    assert load_game(logdir) is TOY
+    assert load_game(logdir) == (TOY, SIZES)
 
     # Later rollouts come from the controller, the film from the same loop.
     again = ["--policy", "controller", "--logdir", logdir, "--rootdir", tmp_path / "round_1", "--rollouts", 2]

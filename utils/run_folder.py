@@ -44,10 +44,10 @@ def find_game(name: str, path: Path) -> Game:
     return GAMES[name]
 
 
-def load_game(logdir: Path) -> Game:
-    """The game that V is of. Raises UserError if there is no V."""
+def load_game(logdir: Path) -> tuple[Game, Sizes]:
+    """The game that V is of, and V's sizes. Raises UserError if there is no V."""
     state, path, _ = _load(logdir, "vae")
-    return find_game(state.get("game", CARRACING.name), path)
+    return find_game(state.get("game", CARRACING.name), path), read_sizes(state, path)
 
 
 def load_vae(logdir: Path) -> VAE:
