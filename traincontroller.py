@@ -110,14 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         recorded(run.folder, args),
         rollout_pool(
-            game,
-            args.env,
-            weights,
-            device,
-            args.max_workers,
-            settings.episodes,
-            args.logdir / "tmp",
-            args.float32,
+            game, args.env, weights, device, args.max_workers, settings.episodes, args.logdir / "tmp", args.float32
         ) as pool,
     ):
         finished = evolve(run, settings, pool, args.generations, args.target_return, args.display)

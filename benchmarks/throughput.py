@@ -185,6 +185,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda: rate(lambda: drive_random(plain, 500)),
             "0.91",
         )
+        one_core()
+        print("\n| cars in lockstep | controller steps |\n|---|---|")
+        for cars in (1, 4, 8, 16, 32, 64):
+            print(f"| {cars} | {lockstep_rate(weights, cars, 6000 // cars, fast_dtype(CPU)):,.0f} /s |", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own
 from data.policies import POLICIES, exploration_noise  # noqa: E402
 from data.rollouts import PolicyRunner, Rollout, RolloutRecorder, save_rollout  # noqa: E402
 from envs.games import CARRACING, GAMES, Game, environment_kinds  # noqa: E402
+from models.controller import Controller  # noqa: E402
+from models.world_model import Weights  # noqa: E402
 from utils.checkpoints import write_json  # noqa: E402
 from utils.commandline import (  # noqa: E402
     ScriptParser,
@@ -47,6 +49,7 @@ from utils.workers import WorkerPool, cores  # noqa: E402
 
 CONTROLLER = "controller"  # the policy that is no noise
 NOISE = 0.3
+Driver = tuple[Controller, Weights]  # C, and V and M for it
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -79,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     game = GAMES[args.game]
     args.env = pick_kind(args.env, game.training_kind, game)
+    driver = load_driver(args, game) if args.policy == CONTROLLER else None
     present = existing_rollouts(args.rootdir)
     claim(args.rootdir, settings_of(args, game), present)
     missing = [number for number in range(args.rollouts) if number not in present or not intact(present[number])]
@@ -89,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     workers = min(args.threads, cores(), len(missing))
     with (
         recorded(args.rootdir, args),
-        open_pool(args, game, workers, len(missing)) as pool,
+        open_pool(args, game, driver, workers, len(missing)) as pool,
         tqdm(total=args.rollouts, initial=args.rollouts - len(missing), unit="rollout", disable=None) as progress,
     ):
-        for job, outcome in pool.run(jobs_of(args, game, missing)):
+        for job, outcome in pool.run(jobs_of(args, game, driver, missing)):
             number = missing[job]
             path = args.rootdir / f"thread_{number % args.threads}" / f"rollout_{number}.npz"
             save_rollout(present.get(number, path), outcome.record)
@@ -106,40 +110,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
+def load_driver(args: argparse.Namespace, game: Game) -> Driver:
+    """The controller, and V and M for it. Raises UserError if one is missing, or of another game."""
+    if (other := load_game(args.logdir)[0].name) != game.name:
+        raise UserError(f"{args.logdir / 'vae' / 'best.tar'}: made for another game; add --game {other}")
+    controller = load_controller(args.logdir)
+    return controller, load_world_weights(args.logdir, controller.sizes)
+
+
 def settings_of(args: argparse.Namespace, game: Game) -> dict[str, Any]:
-    """What the rollouts depend on. Raises UserError if the controller is missing, or of another game."""
+    """What the rollouts depend on."""
     settings = {"game": game.name, "policy": args.policy, "seed": args.seed, "env": args.env}
     settings |= {game.package: version(game.package)}
     if args.policy == CONTROLLER:
         args.noise = getattr(args, "noise", NOISE)
-        if (other := load_game(args.logdir)[0].name) != game.name:
-            raise UserError(f"{args.logdir / 'vae' / 'best.tar'}: made for another game; add --game {other}")
-        load_world_weights(args.logdir, load_controller(args.logdir).sizes)
         settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": args.noise}
     return settings
 
 
-def open_pool(args: argparse.Namespace, game: Game, workers: int, rollouts: int) -> WorkerPool:
+def open_pool(args: argparse.Namespace, game: Game, driver: Driver | None, workers: int, rollouts: int) -> WorkerPool:
     """Workers for the jobs that `jobs_of` makes."""
     logs = args.rootdir / "logs"
-    if args.policy != CONTROLLER:
+    if driver is None:
         game.make(args.env).reset(seed=0)  # what is compiled is compiled once, rather than in every worker
         return WorkerPool(PolicyRunner, [(game, args.env, args.policy)] * workers, 2, logs)
-    weights = load_world_weights(args.logdir, load_controller(args.logdir).sizes)
     device = pick_device(args.device)
     # Fewer at a time than in training, because every one keeps its frames.
-    return rollout_pool(game, args.env, weights, device, workers, rollouts, logs, environments=BATCH_MULTIPLE)
+    return rollout_pool(game, args.env, driver[1], device, workers, rollouts, logs, environments=BATCH_MULTIPLE)
 
 
-def jobs_of(args: argparse.Namespace, game: Game, numbers: list[int]) -> Iterator[Any]:
+def jobs_of(args: argparse.Namespace, game: Game, driver: Driver | None, numbers: list[int]) -> Iterator[Any]:
     """What the workers need to know of these rollouts."""
-    controller = load_controller(args.logdir) if args.policy == CONTROLLER else None
     for number in numbers:
         seed = data_track(args.seed, number)
         actions = [args.seed, number, 1]  # the 1 keeps the actions independent of the seed, drawn from the first two
-        if controller is None:
+        if driver is None:
             yield seed, actions
         else:
+            controller = driver[0]
             generator = np.random.default_rng(actions)
             noise = exploration_noise(generator, controller.sizes, game.max_steps, args.noise)
             yield Episode(controller.to_vector().numpy(), seed, noise=noise, recorder=RolloutRecorder())

@@ -13,7 +13,7 @@ from isal import isal_zlib
 from data.policies import POLICIES
 from envs.games import Game
 from utils.checkpoints import write_atomically
-from utils.rollouts import Outcome
+from utils.rollouts import Outcome, Recorder
 
 
 class Rollout(NamedTuple):
@@ -25,7 +25,7 @@ class Rollout(NamedTuple):
     terminals: np.ndarray  # (T,) bool: the episode ended here by itself, not by the limit of steps
 
 
-class RolloutRecorder:
+class RolloutRecorder(Recorder):
     """Records an episode as the bytes of a rollout's file, so that a worker need not share the disk."""
 
     def __init__(self) -> None:

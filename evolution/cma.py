@@ -26,23 +26,12 @@ class CmaEvolution:
     """
 
     def __init__(
-        self,
-        start: np.ndarray,
-        scales: np.ndarray,
-        population: int,
-        sigma: float,
-        seed: int,
-        diagonal: bool = True,
+        self, start: np.ndarray, scales: np.ndarray, population: int, sigma: float, seed: int, diagonal: bool = True
     ):
         self._wanted = (population, sigma)
         self._scales = scales
         self._seed = seed
-        self._options = {
-            "CMA_diagonal": diagonal,
-            "seed": np.nan,
-            "verbose": -9,
-            "verb_log": 0,
-        }
+        self._options = {"CMA_diagonal": diagonal, "seed": np.nan, "verbose": -9, "verb_log": 0}
         self._begin(start, population, sigma)
 
     def _begin(self, start: np.ndarray, population: int, sigma: float) -> None:

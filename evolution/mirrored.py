@@ -29,13 +29,7 @@ class MirroredEvolution:
     """
 
     def __init__(
-        self,
-        start: np.ndarray,
-        scales: np.ndarray,
-        population: int,
-        sigma: float,
-        seed: int,
-        by_size: bool = False,
+        self, start: np.ndarray, scales: np.ndarray, population: int, sigma: float, seed: int, by_size: bool = False
     ):
         if population % 2:
             raise ValueError("pairs need an even population")

@@ -39,6 +39,7 @@ class WorldModel:
         self.device = device
         self.sizes = sizes = weights.sizes
         self._dtype = dtype
+        self._box = [torch.tensor(bound, device=device) for bound in (sizes.lowest_action, sizes.highest_action)]
         parameters = {name: torch.from_numpy(weight) for name, weight in weights.parameters.items()}
         encoder = Encoder(sizes).eval()
         encoder.load_state_dict(
@@ -59,20 +60,16 @@ class WorldModel:
         self._lstm = [parameters[f"rnn.{name}"].to(device) for name in names] if sizes.sees_memory else None
 
     @torch.inference_mode()
-    def step(
-        self, frames: Tensor, controllers: Tensor, hidden: Tensor, cell: Tensor, noise: Tensor | None = None
-    ) -> Tensor:
+    def step(self, frames: Tensor, controllers: Tensor, hidden: Tensor, cell: Tensor, noise: Tensor) -> Tensor:
         """One moment of N episodes: the actions (N, A) for what is seen.
 
         frames (N, 64, 64, 3) uint8, on any device; controllers (N, P), see `drive_batch`; hidden and cell (N, H), M's
-        state before this moment, are advanced in place to the state after it. noise (N, A), if any, is added to the
-        actions, which stay in their box.
+        state before this moment, are advanced in place to the state after it. noise (N, A) is added to the actions,
+        which stay in their box.
         """
         latents = self._encode(frames.to(self.device, non_blocking=True))
         actions = drive_batch(self.sizes, controllers, controller_inputs(self.sizes, latents, hidden, cell))
-        if noise is not None:
-            lowest, highest = map(actions.new_tensor, (self.sizes.lowest_action, self.sizes.highest_action))
-            actions = (actions + noise).clamp(lowest, highest)
+        actions = (actions + noise).clamp(*self._box)
         if self._lstm is not None:
             state = torch.lstm_cell(torch.cat([actions, latents], dim=1), (hidden, cell), *self._lstm)
             hidden.copy_(state[0])

@@ -127,32 +127,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
-    runs_of = {name: [run_path(out, name, seed) for seed in range(args.seeds)] for name in args.only or settings}
-    for name, paths in runs_of.items():
+    terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
+    for path in out.glob("*.json"):
+        run = json.loads(path.read_text())
+        if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
+            raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
+    wanted = [(name, seed) for seed in range(args.seeds) for name in args.only or settings]
+    missing = {run: path for run in wanted if not (path := run_path(out, *run)).exists()}
+    for name, _ in missing:
         if not settings[name].generations(args.episodes):
             raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
         first = driver_of_round_0(args.logdir)
-        warm = settings[name].warm and not all(path.exists() for path in paths)
-        if warm and not (first / "ctrl" / "best.tar").exists():
+        if settings[name].warm and not (first / "ctrl" / "best.tar").exists():
             raise UserError(f"{first}: no driver for {name!r}; take a run of reproduce.sh, or leave it out with --only")
-
-    terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
-    for path in out.glob("*.json"):
-        check_terms(path, terms)
-    for seed in range(args.seeds):
-        for name, paths in runs_of.items():
-            path = paths[seed]
-            if not path.exists():
-                print(f"== {name}, seed {seed} ==")
-                folder = args.logdir / "studies" / args.study / path.stem
-                begun = folder / "run.json"
-                run = {"setting": name, "options": settings[name]._asdict(), "seed": seed} | terms
-                if begun.exists():
-                    check_terms(begun, terms)
-                else:
-                    write_json(begun, run)
-                write_json(path, run | {"history": train_one(folder, settings[name], seed, args)})
-                shutil.rmtree(folder)
+    for (name, seed), path in missing.items():
+        print(f"== {name}, seed {seed} ==")
+        # A run that was stopped is not gone on with on other terms.
+        folder = args.logdir / "studies" / args.study / "_".join(map(str, [path.stem, *terms.values()]))
+        history = train_one(folder, settings[name], seed, args)
+        run = {"setting": name, "options": settings[name]._asdict(), "seed": seed} | terms
+        write_json(path, run | {"history": history})
+        shutil.rmtree(folder)
 
 
 def driver_of_round_0(logdir: Path) -> Path:
@@ -164,18 +159,13 @@ def run_path(folder: Path, setting: str, seed: int) -> Path:
     return folder / f"{setting.replace(',', '').replace(' ', '_')}_{seed}.json"
 
 
-def check_terms(path: Path, terms: dict[str, Any]) -> None:
-    """Raises UserError if the run kept there is of another budget, or with other models, and cannot be compared."""
-    run = json.loads(path.read_text())
-    if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
-        raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
-
-
 def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
     """Train a run's C, going on if it was stopped; returns its history, whose last row has the mean's score."""
     for stage, script in (("vae", "trainvae.py"), ("mdrnn", "trainmdrnn.py")):
         if stage in setting.untrained:
-            execute(script, "--logdir", folder, "--dataset", args.dataset, "--epochs", 0, "--seed", seed)
+            options = ["--logdir", folder, "--dataset", args.dataset, "--epochs", 0, "--seed", seed]
+            if subprocess.run([sys.executable, ROOT / script, *map(str, options)]).returncode != 0:
+                raise UserError(f"{script} failed, see above")
         else:
             (folder / stage).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(args.logdir / stage / "best.tar", folder / stage / "best.tar")
@@ -188,12 +178,6 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
     with rollout_pool(game, game.training_kind, weights, torch.device("cpu"), cores(), settings.episodes, logs) as pool:
         evolve(run, settings, pool, setting.generations(args.episodes))
     return run.history
-
-
-def execute(script: str, *arguments: object) -> None:
-    """Run a script of the project; raises UserError if it fails."""
-    if subprocess.run([sys.executable, ROOT / script, *map(str, arguments)]).returncode != 0:
-        raise UserError(f"{script} failed, see above")
 
 
 def read_runs(folder: Path) -> Runs:

@@ -22,9 +22,8 @@ from envs.carracing_truth import QUANTITIES, true_state
 from envs.games import CARRACING
 from models.vae import divergences, to_images
 from utils.commandline import ScriptParser, positive_int, run_script
-from utils.precision import fast_dtype
-from utils.rollouts import Episode, drive_episode
-from utils.run_folder import load_controller, load_mdrnn, load_vae, load_world
+from utils.rollouts import Episode, Recorder, drive_episode
+from utils.run_folder import load_driver, load_mdrnn, load_vae
 from utils.tracks import selection_tracks
 
 CPU = torch.device("cpu")
@@ -41,8 +40,8 @@ class Lap(NamedTuple):
     truth: np.ndarray  # (T, 7): QUANTITIES when the frame was seen
 
 
-class LapRecorder:
-    """A Recorder (see utils.rollouts) of what is seen, done and true in one episode."""
+class LapRecorder(Recorder):
+    """What is seen, done and true in one episode."""
 
     def __init__(self) -> None:
         self._frames: list[np.ndarray] = []
@@ -81,11 +80,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def drive_laps(logdir: Path, count: int) -> list[Lap]:
     """Laps of the driver of a run folder on as many selection tracks."""
-    controller = load_controller(logdir)
-    world = load_world(logdir, controller.sizes, CPU, fast_dtype(CPU))
-    vector = controller.to_vector().numpy()
+    world, controller = load_driver(logdir)
     return [
-        drive_episode(world, CARRACING, "fast", Episode(vector, track, recorder=LapRecorder())).record
+        drive_episode(world, CARRACING, "fast", Episode(controller, track, recorder=LapRecorder())).record
         for track in tqdm(selection_tracks(count), unit="lap", disable=None)
     ]
 

@@ -21,9 +21,8 @@ from matplotlib.figure import Figure
 from envs.carracing_truth import car_position, road
 from envs.games import CARRACING
 from utils.commandline import ScriptParser, positive_int, run_script
-from utils.precision import fast_dtype
-from utils.rollouts import Episode, drive_episode
-from utils.run_folder import load_controller, load_world
+from utils.rollouts import Episode, Recorder, drive_episode
+from utils.run_folder import load_driver
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "worst_tracks.png"
 LOOK_BACK = 25  # steps: what went wrong did so half a second before the tile was missed
@@ -39,8 +38,8 @@ class Drive(NamedTuple):
     view: np.ndarray  # (400, 600, 3): what it looked like LOOK_BACK steps before, or at the end
 
 
-class DriveRecorder:
-    """A Recorder (see utils.rollouts) of what is needed to see where tiles were missed."""
+class DriveRecorder(Recorder):
+    """What is needed to see where tiles were missed."""
 
     def __init__(self) -> None:
         self._way: list[tuple[float, float]] = []
@@ -65,13 +64,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     score = json.loads(args.score.read_text())
     torch.set_num_threads(1)  # as in test_controller.py, whose returns these are to be
-    model = load_controller(args.logdir)
-    device = torch.device("cpu")
-    world = load_world(args.logdir, model.sizes, device, fast_dtype(device))
+    world, controller = load_driver(args.logdir)
     drives: dict[str, Drive] = {}
     for number in np.argsort(score["returns"])[: args.tracks]:
         track = score["seed"] + int(number)
-        episode = Episode(model.to_vector().numpy(), track, recorder=DriveRecorder())
+        episode = Episode(controller, track, recorder=DriveRecorder())
         outcome = drive_episode(world, CARRACING, score["env"], episode, "rgb_array")
         drive: Drive = outcome.record
         drives[f"track {track}: {outcome.total_return:.0f}"] = drive

@@ -36,7 +36,7 @@ from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.commandline import UserError
 from utils.precision import fast_dtype
 from utils.rollouts import Episode, drive_episode, rollout_pool
-from utils.run_folder import load_controller, load_game, load_world, load_world_weights
+from utils.run_folder import load_driver, load_game, load_world_weights
 from utils.tracks import evolution_tracks
 
 SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-episodes", "3"]
@@ -388,9 +388,8 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path):
     assert result.returncode == 0, result.stderr
     score = json.loads((tmp_path / "s.json").read_text())
     assert score["env"] == "gymnasium"
-    controller = load_controller(ROOT / "pretrained")
-    world = load_world(ROOT / "pretrained", controller.sizes, CPU, fast_dtype(CPU))
-    episode = Episode(controller.to_vector().numpy(), 0)
+    world, controller = load_driver(ROOT / "pretrained")
+    episode = Episode(controller, 0)
     expected, fast = (drive_episode(world, CARRACING, kind, episode) for kind in ("gymnasium", "fast"))
     assert score["returns"] == [expected.total_return] and score["lengths"] == [expected.length]
     assert expected.total_return != pytest.approx(fast.total_return)

@@ -8,16 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import (
-    assert_one_line_error,
-    drive_all,
-    episode_runner,
-    run,
-    start,
-    succeed,
-    wait_until,
-    workers_of,
-)
+from conftest import assert_one_line_error, drive_all, episode_runner, run, start, succeed, wait_until, workers_of
 
 from data.loaders import (
     SEQUENCE_LENGTH,

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from gymnasium.envs.box2d.car_racing import CarRacing
 from gymnasium.utils.env_checker import check_env
+from scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well
 
 import envs
 from envs.carracing import GymnasiumCarRacing, shrink
-from envs.scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well
 
 KINDS = ("fast", "gymnasium")
 

@@ -9,8 +9,9 @@ from envs import make_env
 from envs.games import CARRACING
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES, Sizes
+from models.world_model import WorldModel
 from utils.rollouts import Episode, drive_episode, rollout_pool, worker_devices
-from utils.run_folder import controller_sizes, load_mdrnn, load_vae, load_world, load_world_weights
+from utils.run_folder import controller_sizes, load_mdrnn, load_vae, load_world_weights
 
 CPU = torch.device("cpu")
 
@@ -47,14 +48,14 @@ def test_the_world_model_computes_the_equations_of_the_models(untrained_run, inp
         assert controller_sizes({"state_dict": controller.state_dict()}, untrained_run, "") == sizes
     np.testing.assert_array_equal(controller.to_vector().numpy(), vector)
     expected = plain_loop(untrained_run, controller, track=5, steps=60)
-    world = load_world(untrained_run, sizes, CPU, torch.float32)
+    world = WorldModel(load_world_weights(untrained_run, sizes), CPU, torch.float32)
     environment = make_env("fast")
     frame, _ = environment.reset(seed=5)
     frames = torch.zeros(16, 64, 64, 3, dtype=torch.uint8)
     hidden, cell = torch.zeros(16, 256), torch.zeros(16, 256)
     for row in expected:
         frames[0] = torch.from_numpy(frame)
-        actions = world.step(frames, torch.from_numpy(vector).expand(16, -1), hidden, cell)
+        actions = world.step(frames, torch.from_numpy(vector).expand(16, -1), hidden, cell, torch.zeros(16, 3))
         np.testing.assert_allclose(actions[0].numpy(), row, atol=1e-4)
         frame = environment.step(row)[0]
 
@@ -65,7 +66,7 @@ def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
     together = drive_all(episode_runner(untrained_run, environments=20, dtype=dtype), episodes)
     in_turn = drive_all(episode_runner(untrained_run, environments=3, dtype=dtype), episodes)
     assert together == in_turn
-    world = load_world(untrained_run, CARRACING_SIZES, CPU, dtype)
+    world = WorldModel(load_world_weights(untrained_run, CARRACING_SIZES), CPU, dtype)
     assert drive_episode(world, CARRACING, "fast", episodes[-1]) == together[-1]
 
 

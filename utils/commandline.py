@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,40 +68,6 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def positive_int(text: str) -> int:
-    """argparse type: an integer of at least 1."""
-    return _integer(text, least=1)
-
-
-def natural_int(text: str) -> int:
-    """argparse type: an integer of at least 0."""
-    return _integer(text, least=0)
-
-
-def population_size(text: str) -> int:
-    """argparse type: an integer of at least 2, because evolution compares candidates."""
-    return _integer(text, least=2)
-
-
-def positive_float(text: str) -> float:
-    """argparse type: a finite number above 0."""
-    value = natural_float(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def natural_float(text: str) -> float:
-    """argparse type: a finite number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is a negative or infinite number")
-    return value
-
-
 def _integer(text: str, least: int) -> int:
     try:
         value = int(text)
@@ -109,6 +76,24 @@ def _integer(text: str, least: int) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"{value} is less than {least}")
     return value
+
+
+def _finite(text: str, positive: bool) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value < float("inf") or (positive and value == 0):
+        raise argparse.ArgumentTypeError(f"{text} is {'zero, ' if positive else ''}negative or infinite")
+    return value
+
+
+# argparse types
+natural_int = partial(_integer, least=0)
+positive_int = partial(_integer, least=1)
+population_size = partial(_integer, least=2)  # evolution compares candidates
+natural_float = partial(_finite, positive=False)
+positive_float = partial(_finite, positive=True)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

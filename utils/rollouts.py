@@ -4,7 +4,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -24,8 +24,8 @@ BATCH_MULTIPLE = 16
 MAX_ENVIRONMENTS = 32
 
 
-class Recorder(Protocol):
-    """Keeps what is wanted of one episode; its `result` becomes the outcome's."""
+class Recorder:
+    """Keeps what is wanted of one episode; its `result` becomes the outcome's. This one keeps nothing."""
 
     def see(self, environment: gymnasium.Env, frame: np.ndarray) -> None:
         """A frame (64, 64, 3) is about to be acted upon."""
@@ -33,7 +33,8 @@ class Recorder(Protocol):
     def act(self, environment: gymnasium.Env, action: np.ndarray, reward: float, terminated: bool) -> None:
         """The action (A,) was taken."""
 
-    def result(self) -> Any: ...
+    def result(self) -> Any:
+        return None
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Lane:
         self._controllers = torch.zeros(rows, sizes.controller, device=device)
         self._hidden = torch.zeros(rows, sizes.hidden, device=device)
         self._cell = torch.zeros(rows, sizes.hidden, device=device)
-        self._noise = torch.zeros(rows, sizes.action)
+        self._noise = np.zeros((rows, sizes.action), np.float32)
         self._actions: torch.Tensor | None = None
 
     @property
@@ -101,18 +102,11 @@ class Lane:
             rows = math.ceil(len(self.drives) / BATCH_MULTIPLE) * BATCH_MULTIPLE
             frames, controllers = self._frames[:rows], self._controllers[:rows]
             hidden, cell = self._hidden[:rows], self._cell[:rows]
-            self._actions = self._world.step(frames, controllers, hidden, cell, self._pushes(rows))
-
-    def _pushes(self, rows: int) -> torch.Tensor | None:
-        """The noise of this step (rows, A); None if no episode has any."""
-        noises = [(row, drive.episode.noise, drive.length) for row, drive in enumerate(self.drives)]
-        if all(noise is None for _, noise, _ in noises):
-            return None
-        self._noise.zero_()
-        for row, noise, step in noises:
-            if noise is not None:
-                self._noise[row] = torch.from_numpy(noise[step])
-        return self._noise[:rows].to(self._world.device)
+            for row, drive in enumerate(self.drives):
+                noise = drive.episode.noise
+                self._noise[row] = 0 if noise is None else noise[drive.length]
+            pushes = torch.from_numpy(self._noise[:rows]).to(self._world.device)
+            self._actions = self._world.step(frames, controllers, hidden, cell, pushes)
 
     def step(self) -> list[tuple[int, Outcome]]:
         """Wait for the actions and take them in every environment; returns the episodes that ended."""
@@ -151,15 +145,7 @@ class Lane:
 class EpisodeRunner:
     """A worker's Runner (see utils.workers) for episodes."""
 
-    def __init__(
-        self,
-        game: Game,
-        kind: str,
-        weights: Weights,
-        environments: int,
-        device: str,
-        dtype: torch.dtype,
-    ):
+    def __init__(self, game: Game, kind: str, weights: Weights, environments: int, device: str, dtype: torch.dtype):
         torch.set_num_threads(1)  # the processes share the cores already
         world = WorldModel(weights, torch.device(device), dtype)
         # On a GPU there are two lanes: while it encodes the frames of one, the processor steps the other.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from envs.games import CARRACING, GAMES, Game
@@ -16,6 +17,7 @@ from models.vae import VAE
 from models.world_model import Weights, WorldModel, world_weights
 from utils.checkpoints import fit_weights, load_checkpoint
 from utils.commandline import UserError
+from utils.precision import fast_dtype
 
 Model = TypeVar("Model", VAE, MDRNN)
 SCRIPTS = {"vae": ("V", "trainvae.py"), "mdrnn": ("M", "trainmdrnn.py"), "ctrl": ("C", "traincontroller.py")}
@@ -106,9 +108,13 @@ def load_world_weights(logdir: Path, sizes: Sizes) -> Weights:
     return world_weights(sizes, vae, mdrnn)
 
 
-def load_world(logdir: Path, sizes: Sizes, device: torch.device, dtype: torch.dtype) -> WorldModel:
-    """V and M of a run folder, ready to drive for controllers of these sizes. Raises UserError as the above."""
-    return WorldModel(load_world_weights(logdir, sizes), device, dtype)
+def load_driver(logdir: Path) -> tuple[WorldModel, np.ndarray]:
+    """V and M of a run folder, ready to drive on the CPU, and C's parameters (P,). Raises UserError if one is missing
+    or does not fit the others."""
+    controller = load_controller(logdir)
+    device = torch.device("cpu")
+    world = WorldModel(load_world_weights(logdir, controller.sizes), device, fast_dtype(device))
+    return world, controller.to_vector().numpy()
 
 
 def fingerprint(logdir: Path, *stages: str) -> str:

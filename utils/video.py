@@ -10,21 +10,19 @@ import imageio.v2 as imageio
 import numpy as np
 
 from utils.commandline import UserError
+from utils.rollouts import Recorder
 
 VIDEO_FORMATS = (".gif", ".mp4")
 GIF_STRIDE = 4  # a GIF keeps every fourth frame at half the size: a lap in some megabytes
 
 
-class FilmRecorder:
-    """A Recorder (see utils.rollouts) that adds an episode to a film as it is drawn for viewers."""
+class FilmRecorder(Recorder):
+    """Adds an episode to a film as it is drawn for viewers."""
 
     def __init__(self, film: Any, gif: bool):
         self._film = film
         self._gif = gif
         self._step = 0
-
-    def see(self, environment: gymnasium.Env, frame: np.ndarray) -> None:
-        pass
 
     def act(self, environment: gymnasium.Env, action: np.ndarray, reward: float, terminated: bool) -> None:
         if not self._gif:
@@ -32,9 +30,6 @@ class FilmRecorder:
         elif self._step % GIF_STRIDE == 0:
             self._film.append_data(np.asarray(environment.render())[::2, ::2])
         self._step += 1
-
-    def result(self) -> None:
-        pass
 
 
 @contextlib.contextmanager

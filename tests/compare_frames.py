@@ -1,11 +1,12 @@
 """Compares the frames of the two environments: prints how far they are apart and draws them side by side.
 
-    python -m studies.compare_frames
+    python tests/compare_frames.py
 
 prints the mean absolute error (grey levels of 255) over whole episodes of several drivers, first 50 zooming frames
 included, and writes docs/images/fast_vs_gymnasium.png: Gymnasium's frame, the fast one, 8 times their difference.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,9 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from envs import make_env
-from envs.scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well
-from utils.commandline import ScriptParser, positive_int, run_script
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
+
+from scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well  # noqa: E402
+
+from envs import make_env  # noqa: E402
+from utils.commandline import ScriptParser, positive_int, run_script  # noqa: E402
 
 PICTURE = Path(__file__).parent.parent / "docs/images/fast_vs_gymnasium.png"
 POLICIES = {"random": drive_randomly, "brownian": drive_brownian, "good": drive_well, "away": drive_away}
