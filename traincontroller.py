@@ -1,6 +1,8 @@
-"""Train C, the controller, by evolution in the environment (paper, section 2.3 and appendix A.4).
+"""Train C, the controller, by evolution in the environment (paper, section 2.3 and appendix A.4), or in M's dream of it
+(section 4).
 
     python traincontroller.py --logdir exp_dir --display
+    python traincontroller.py --logdir exp_dir --env dream --temperature 1.15 --eval-env fast
 
 Needs exp_dir/vae/best.tar and exp_dir/mdrnn/best.tar. Writes exp_dir/ctrl/best.tar, the best distribution mean so far
 on the selection episodes, and exp_dir/ctrl/checkpoint.tar, from which the same command continues. The workers' logs are
@@ -8,14 +10,18 @@ in exp_dir/tmp.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from envs.games import environment_kinds
+from envs.dream import DreamSettings
+from envs.games import DREAM, Game, environment_kinds
 from evolution.run import open_run
 from evolution.search import SEARCHES, SearchSettings
 from evolution.train import evolve
+from models.sizes import INPUTS, Sizes
 from utils.commandline import (
     ScriptParser,
     add_device_argument,
@@ -27,10 +33,11 @@ from utils.commandline import (
     positive_int,
     run_script,
 )
+from utils.dreams import dream_pool
 from utils.provenance import recorded
 from utils.rollouts import rollout_pool
-from utils.run_folder import load_game, load_world_weights
-from utils.workers import cores
+from utils.run_folder import load_dreams, load_game, load_world_weights
+from utils.workers import WorkerPool, cores
 
 DEFAULT = SearchSettings()
 
@@ -42,7 +49,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run("--warm-start", type=Path, metavar="LOGDIR", help="start from the controller of another run, not from zeros")
     run("--noreload", action="store_true", help="start over instead of continuing")
     run("--generations", type=positive_int, help="stop after this generation; without it, only at the target")
-    run("--target-return", type=float, default=950, help="stop when the mean reaches this on the selection episodes")
+    run(
+        "--target-return",
+        type=float,
+        help="stop when the mean reaches this on the selection episodes; without it, the game's; in a dream none",
+    )
     run("--display", action="store_true", help="show a progress bar for every generation")
 
     search = parser.add_argument_group("search").add_argument
@@ -53,6 +64,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="CMA-ES with a full or a diagonal covariance, or mirrored pairs that count by the rank or by the root of "
         "their difference in return",
     )
+    search("--inputs", choices=INPUTS, help="what C sees: V's latent z, M's output h, its cell state c")
     search("--pop-size", type=population_size, default=DEFAULT.population, help="candidates in a generation")
     search("--n-samples", type=positive_int, default=DEFAULT.samples, help="episodes that every candidate drives")
     search(
@@ -73,7 +85,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
     group = parser.add_argument_group("machine")
     machine = group.add_argument
-    machine("--env", choices=environment_kinds(), help="kind of environment; without it, the game's fastest")
+    machine(
+        "--env",
+        choices=[*environment_kinds(), DREAM],
+        help="where C learns: a kind of environment, or M's dream; without it, the game's fastest",
+    )
+    machine("--temperature", type=positive_float, default=1.0, help="of the dream: the higher, the less certain it is")
+    machine("--eval-env", choices=environment_kinds(), help="score the mean here, too; that decides nothing")
     machine("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
     machine("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(group)
@@ -101,20 +119,35 @@ def settings_of(args: argparse.Namespace) -> SearchSettings:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
-    device = pick_device(args.device)
     game, sizes = load_game(args.logdir)
-    args.env = pick_kind(args.env, game.training_kind, game)
-    weights = load_world_weights(args.logdir, sizes)
+    sizes = replace(sizes, inputs=args.inputs or sizes.inputs)
     settings = replace(settings_of(args), patience=game.patience)
-    run = open_run(args.logdir, game, args.env, sizes, settings, args.warm_start, reload=not args.noreload)
-    with (
-        recorded(run.folder, args),
-        rollout_pool(
-            game, args.env, weights, device, args.max_workers, settings.episodes, args.logdir / "tmp", args.float32
-        ) as pool,
-    ):
-        finished = evolve(run, settings, pool, args.generations, args.target_return, args.display)
+    if args.env != DREAM:
+        args.env = pick_kind(args.env, game.training_kind, game)
+    make_pool = pool_maker(args, game, args.env, sizes, settings.episodes)
+    make_eval_pool: Callable[[], AbstractContextManager[WorkerPool | None]] = nullcontext
+    if args.eval_env:
+        make_eval_pool = pool_maker(args, game, pick_kind(args.eval_env, "", game), sizes, settings.eval_episodes)
+    world = f"{DREAM} at temperature {args.temperature:g}" if args.env == DREAM else args.env
+    if args.target_return is None:
+        args.target_return = float("inf") if args.env == DREAM else game.target_return
+    run = open_run(args.logdir, game, world, sizes, settings, args.warm_start, reload=not args.noreload)
+    with recorded(run.folder, args), make_pool() as pool, make_eval_pool() as eval_pool:
+        finished = evolve(run, settings, pool, eval_pool, args.generations, args.target_return, args.display)
     print(f"{finished}; {run.standing} ({run.folder / 'best.tar'})")
+
+
+def pool_maker(
+    args: argparse.Namespace, game: Game, kind: str, sizes: Sizes, episodes: int
+) -> Callable[[], WorkerPool]:
+    """Makes the workers that drive, or dream, up to so many episodes at a time. Raises UserError if V or M is missing
+    or does not do for it."""
+    workers, logs = args.max_workers, args.logdir / "tmp"
+    if kind == DREAM:
+        dreams = load_dreams(args.logdir, DreamSettings(args.temperature))
+        return partial(dream_pool, dreams, sizes, workers, episodes, logs)
+    weights, device = load_world_weights(args.logdir, sizes), pick_device(args.device)
+    return partial(rollout_pool, game, kind, weights, device, workers, episodes, logs, args.float32)
 
 
 if __name__ == "__main__":

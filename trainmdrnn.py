@@ -10,6 +10,7 @@ again goes on where it stopped.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from data.loaders import (
     name_rollouts,
     split_rollouts,
 )
+from data.starts import gather_starts
 from models.mdrnn import MDRNN, Prediction, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent, to_images
 from utils.commandline import ScriptParser, UserError, pick_device, run_script
@@ -55,8 +57,11 @@ class SequenceObjective(Objective):
     gradient_limit = 1.0  # a surprising step can make a huge one where a predicted width is small
     terms = ("gmm", "terminal", "reward")
 
-    def __init__(self, vae: VAE, mdrnn: MDRNN, shown: Path, args: argparse.Namespace, device: torch.device):
-        """shown: the rollout that `pictures` shows."""
+    def __init__(
+        self, vae: VAE, mdrnn: MDRNN, begun: LatentDataset, shown: Path, args: argparse.Namespace, device: torch.device
+    ):
+        """begun: the rollouts whose moments dreams begin at; shown: the one that `pictures` shows."""
+        self._begun = begun
         self._vae = vae
         self._mdrnn = mdrnn
         self._shown = shown
@@ -78,6 +83,9 @@ class SequenceObjective(Objective):
     def loss(self, terms: Tensor) -> Tensor:
         """Their sum without the reward's or with it, per predicted number, so that both stay near 1."""
         return terms[: self._used].sum() / (self._mdrnn.sizes.latent + self._used - 1)
+
+    def extras(self) -> dict[str, Any]:
+        return {"starts": gather_starts(self._mdrnn, self._begun, self._device)}
 
     def pictures(self) -> dict[str, Tensor]:
         return {"dream": dream(self._vae, self._mdrnn, self._shown, self._device)}
@@ -102,7 +110,9 @@ def dream(vae: VAE, mdrnn: MDRNN, file: Path, device: torch.device) -> Tensor:
     dreamed = [seen[warm_up]]
     for step in range(warm_up, length - 1):
         prediction, state = mdrnn(actions[step : step + 1], dreamed[-1][None], state)
-        dreamed.append(sample_mixture(prediction)[0])
+        normals, uniforms = mdrnn.sizes.noise
+        noise = torch.cat([torch.randn(normals, device=device), torch.rand(uniforms, device=device)])
+        dreamed.append(sample_mixture(prediction, noise)[0])
     rows = [
         to_images(frames[warm_up::DREAM_STRIDE]),
         vae.decoder(seen[warm_up::DREAM_STRIDE, 0]),
@@ -136,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         LatentDataset(part, vae.sizes, lambda frames: encode(vae, frames, device, dtype))
         for part in (train_files, test_files)
     )
-    objective = SequenceObjective(vae, mdrnn, test_files[0], args, device)
+    objective = SequenceObjective(vae, mdrnn, train_set, test_files[0], args, device)
     with recorded(run.folder, args):
         train(run, objective, train_set, test_set, args.epochs, args.seed, pictures=not args.nosamples)
     print(f"M is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.4f})")

@@ -28,7 +28,7 @@ from data.policies import POLICIES, exploration_noise  # noqa: E402
 from data.rollouts import PolicyRunner, Rollout, RolloutRecorder, save_rollout  # noqa: E402
 from envs.games import CARRACING, GAMES, Game, environment_kinds  # noqa: E402
 from models.controller import Controller  # noqa: E402
-from models.world_model import Weights  # noqa: E402
+from models.world_model import BATCH_MULTIPLE, Weights  # noqa: E402
 from utils.checkpoints import write_json  # noqa: E402
 from utils.commandline import (  # noqa: E402
     ScriptParser,
@@ -42,7 +42,7 @@ from utils.commandline import (  # noqa: E402
     run_script,
 )
 from utils.provenance import recorded  # noqa: E402
-from utils.rollouts import BATCH_MULTIPLE, Episode, rollout_pool  # noqa: E402
+from utils.rollouts import Episode, rollout_pool  # noqa: E402
 from utils.run_folder import fingerprint, load_controller, load_game, load_world_weights  # noqa: E402
 from utils.tracks import data_track  # noqa: E402
 from utils.workers import WorkerPool, cores  # noqa: E402

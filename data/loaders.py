@@ -177,6 +177,21 @@ class LatentDataset(Dataset):
         )
         self.cut(shift=0)
 
+    @property
+    def rollouts(self) -> int:
+        """How many there are."""
+        return len(self._ends)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Steps of every rollout (R,)."""
+        return self._ends.diff(prepend=torch.zeros(1, dtype=torch.long))
+
+    def at(self, rollouts: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """mu, logsigma and actions, (..., L or A) float32, at steps (...) of rollouts (...)."""
+        index = (self._ends - self.lengths)[rollouts] + steps
+        return self._mu[index].float(), self._logsigma[index].float(), self._actions[index]
+
     def refill(self, seed: int, epoch: int) -> None:
         """Cut the sequences of an epoch, at borders that PyTorch's generator decides."""
         self.cut(shift=int(torch.randint(SEQUENCE_LENGTH, ())))

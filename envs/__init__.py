@@ -1,7 +1,9 @@
-"""CarRacing with 64x64 frames, drawn by Gymnasium or, sixty times as fast, by this package.
+"""CarRacing with 64x64 frames, drawn by Gymnasium or, sixty times as fast, by this package; and M's dream of a game.
 
-Importing this package registers "FastCarRacing-v0" with Gymnasium.
+Importing this package registers "FastCarRacing-v0" and "WorldModelDream-v0" with Gymnasium.
 """
+
+from typing import Any
 
 import gymnasium
 
@@ -10,21 +12,29 @@ from envs.games import CARRACING
 
 __all__ = ["FastCarRacing", "make_env"]
 
-# No max_episode_steps: the environment itself ends an episode at 1,000 steps.
+DREAM = "WorldModelDream-v0"
+# No max_episode_steps: the environments themselves end an episode at 1,000 steps.
 gymnasium.register(id="FastCarRacing-v0", entry_point="envs.fast_carracing:FastCarRacing", reward_threshold=900)
+gymnasium.register(id=DREAM, entry_point="utils.run_folder:open_dream")
 
 
-def make_env(kind: str = "fast", render_mode: str | None = None) -> gymnasium.Env:
-    """Makes a CarRacing environment without wrappers.
+def make_env(kind: str = "fast", render_mode: str | None = None, **dream: Any) -> gymnasium.Env:
+    """Makes an environment without wrappers.
 
-    Observations are (64, 64, 3) uint8 and new arrays, actions Box([-1, 0, 0], [1, 1, 1]) float32: steering, gas, brake.
-    Episodes are truncated at 1,000 steps. `tile_visited_count` tells how many tiles of the track have been visited.
+    CarRacing's observations are (64, 64, 3) uint8 and new arrays, its actions Box([-1, 0, 0], [1, 1, 1]) float32:
+    steering, gas, brake. Episodes are truncated at 1,000 steps. `tile_visited_count` tells how many tiles of the track
+    have been visited. A dream has the same spaces (see envs.dream.DreamEnv).
 
     Args:
-        kind: "gymnasium" for the frames of Gymnasium's renderer, "fast" for the same within a grey level.
-        render_mode: None, "rgb_array" or "human", for viewing; drawn by Gymnasium in either kind.
+        kind: "gymnasium" for the frames of Gymnasium's renderer, "fast" for the same within a grey level, "dream" for
+            what M of a run folder dreams.
+        render_mode: None, "rgb_array" or "human", for viewing; drawn by Gymnasium in its two kinds, and of a
+            dream never in a window.
+        dream: for "dream" alone: logdir, the run folder, and the fields of envs.dream.DreamSettings.
 
     Raises:
         ValueError: on any other kind.
     """
+    if kind == "dream":
+        return gymnasium.make(DREAM, disable_env_checker=True, render_mode=render_mode, **dream).unwrapped
     return CARRACING.make(kind, render_mode)

@@ -26,11 +26,14 @@ class Game:
     action_names: tuple[str, ...]
     max_steps: int  # of an episode
     frames_per_second: int
+    target_return: float = float("inf")  # of C, where its training ends
     # Hopeless training episodes end early: after `patience` steps without progress (0: never), a number that only
-    # grows; each step that is left is paid with `idle_reward`.
+    # grows; each step that is left is paid with `idle_reward`. In a dream there is progress where M predicts a
+    # reward of more than `least_gain` above idling.
     progress: Callable[[gymnasium.Env], float] | None = None
     patience: int = 0
     idle_reward: float = 0.0
+    least_gain: float = 0.0
 
     @property
     def versions(self) -> str:
@@ -58,11 +61,14 @@ CARRACING = Game(
     action_names=("steering", "gas", "brake"),
     max_steps=MAX_EPISODE_STEPS,
     frames_per_second=50,
+    target_return=950,  # near-perfect
     progress=tiles_visited,
     patience=100,
     idle_reward=-STEP_COST,
+    least_gain=0.1,  # a lap of 1,000 steps earns 1 a step
 )
 
+DREAM = "dream"  # the kind of environment that M is, of any game
 GAMES = {game.name: game for game in (CARRACING,)}
 
 

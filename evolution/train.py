@@ -19,18 +19,24 @@ def evolve(
     run: EvolutionRun,
     settings: SearchSettings,
     pool: WorkerPool,
+    eval_pool: WorkerPool | None = None,
     generations: int | None = None,
     target: float = float("inf"),
     show_progress: bool = False,
 ) -> str:
-    """Evolve until the mean reaches the target return, or so many generations are done in all; says which."""
+    """Evolve until the mean reaches the target return, or so many generations are done in all; says which. With an
+    eval_pool, the mean is scored there, too, for the curve alone."""
     with CurveWriter(run.folder, run.history) as curves:
         while not (finished := reason_to_stop(run, generations, target)):
             began = time.monotonic()
             generation = run.evolution.generation + 1
             row = drive_generation(run, settings, pool, f"generation {generation}" if show_progress else None)
             if generation % settings.eval_every == 0 or generation == generations:
-                row |= score_mean(run, settings, pool, "scoring the mean" if show_progress else None)
+                title = "scoring the mean" if show_progress else None
+                row |= score_mean(run, settings, pool, title)
+                if eval_pool is not None:
+                    scored = score_mean(run, settings, eval_pool, title)
+                    row |= {f"eval_env/{name}": value for name, value in scored.items()}
             row["seconds"] = run.seconds + time.monotonic() - began
             with uninterrupted():
                 curves.add_figures(row, generation)
@@ -107,4 +113,7 @@ def summary(generation: int, row: dict[str, float]) -> str:
     if "return/mean" in row:
         mean, error = row["return/mean"], row["return/mean_error"]
         words += f", mean of the distribution {mean:.1f} +- {error:.1f} (standard error)"
+    if "eval_env/return/mean" in row:
+        mean, error = row["eval_env/return/mean"], row["eval_env/return/mean_error"]
+        words += f", in the --eval-env {mean:.1f} +- {error:.1f}"
     return words

@@ -71,17 +71,24 @@ def mixture_nll(latents: Tensor, prediction: Prediction) -> Tensor:
     return -(prediction.log_weights + log_density).logsumexp(dim=-2).sum(dim=-1)
 
 
-def sample_mixture(prediction: Prediction) -> Tensor:
-    """Draw the next latent (..., L)."""
+def sample_mixture(prediction: Prediction, noise: Tensor, temperature: float = 1.0) -> Tensor:
+    """Draw the next latent (..., L).
+
+    noise (..., L + C): L numbers from N(0, 1), and C uniform in [0, 1), which choose the components: C is 1 for a joint
+    mixture, L with one for each latent number (`Sizes.noise`). With a temperature, the log weights are divided by it
+    and the deviations multiplied with its root, as in the paper's code.
+    """
+    normals, uniforms = noise.tensor_split([prediction.means.shape[-1]], dim=-1)
+    logits = prediction.log_weights / temperature
     if _is_joint(prediction):
-        component = torch.distributions.Categorical(logits=prediction.log_weights).sample()
-        index = component[..., None, None].expand(*component.shape, 1, prediction.means.shape[-1])
+        component = (uniforms >= logits.softmax(dim=-1).cumsum(dim=-1)[..., :-1]).sum(dim=-1, keepdim=True)
+        index = component.unsqueeze(-1).expand(*component.shape, normals.shape[-1])
     else:
-        logits = prediction.log_weights.transpose(-1, -2)  # (..., L, G)
-        index = torch.distributions.Categorical(logits=logits).sample().unsqueeze(-2)
+        cumulated = logits.softmax(dim=-2).cumsum(dim=-2)[..., :-1, :]  # the last is 1, but for rounding
+        index = (uniforms.unsqueeze(-2) >= cumulated).sum(dim=-2, keepdim=True)
     mean = prediction.means.gather(-2, index).squeeze(-2)
     sigma = prediction.log_sigmas.gather(-2, index).squeeze(-2).exp()
-    return mean + sigma * torch.randn_like(mean)
+    return mean + temperature**0.5 * sigma * normals
 
 
 def mean_of_mixture(prediction: Prediction) -> Tensor:

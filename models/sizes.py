@@ -38,6 +38,11 @@ class Sizes:
         return tuple(RANGES[output][1] for output in self.outputs)
 
     @property
+    def noise(self) -> tuple[int, int]:
+        """How many normal and how many uniform numbers it takes to draw a latent from a mixture."""
+        return self.latent, 1 if self.joint_mixture else self.latent
+
+    @property
     def sees_memory(self) -> bool:
         """Whether C sees M's state."""
         return self.inputs != "z"

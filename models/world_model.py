@@ -16,6 +16,15 @@ from models.mdrnn import MDRNN
 from models.sizes import Sizes
 from models.vae import FRAME_SIZE, VAE, Encoder
 
+# Processors choose other kernels for few rows than for many, with other roundings. In batches of full multiples of
+# this, an episode's outcome does not depend on how many others run beside it.
+BATCH_MULTIPLE = 16
+
+
+def padded(rows: int) -> int:
+    """The next full multiple of BATCH_MULTIPLE."""
+    return -(-rows // BATCH_MULTIPLE) * BATCH_MULTIPLE
+
 
 class Weights(NamedTuple):
     """What a worker, here or on another machine, is sent of V and M, for controllers of these sizes."""

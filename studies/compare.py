@@ -176,7 +176,7 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
     run = open_run(folder, game, game.training_kind, sizes, settings, warm_start, reload=True)
     weights, logs = load_world_weights(folder, sizes), folder / "tmp"
     with rollout_pool(game, game.training_kind, weights, torch.device("cpu"), cores(), settings.episodes, logs) as pool:
-        evolve(run, settings, pool, setting.generations(args.episodes))
+        evolve(run, settings, pool, generations=setting.generations(args.episodes))
     return run.history
 
 

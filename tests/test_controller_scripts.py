@@ -86,7 +86,7 @@ def train(logdir: Path, settings: SearchSettings, generations: int, sizes: Sizes
     search = open_run(logdir, game, game.training_kind, sizes, settings, None, reload=True)
     weights = load_world_weights(logdir, sizes)
     with rollout_pool(game, game.training_kind, weights, CPU, 1, settings.episodes, logdir / "tmp") as pool:
-        evolve(search, settings, pool, generations)
+        evolve(search, settings, pool, generations=generations)
     return search
 
 

@@ -115,11 +115,42 @@ def test_samples_have_the_moments_of_the_mixture(make, distribution):
     torch.manual_seed(0)
     prediction = make(spread=3.0)
     expected = distribution(prediction)
-    draws = sample_mixture(Prediction(*(part.expand(40_000, *part.shape) for part in prediction)))
+    uniforms = 1 if make is random_prediction else 32
+    noise = torch.cat([torch.randn(40_000, 32), torch.rand(40_000, uniforms)], dim=-1)
+    draws = sample_mixture(Prediction(*(part.expand(40_000, *part.shape) for part in prediction)), noise)
     sigma = expected.variance.sqrt()
     assert ((draws.mean(0) - expected.mean).abs() / sigma).max() < 0.03
     assert draws.std(0).div(sigma).sub(1).abs().max() < 0.05
     torch.testing.assert_close(mean_of_mixture(prediction), expected.mean)
+
+
+@pytest.mark.parametrize(("make", "uniforms"), [(random_prediction, 1), (random_mixtures, 32)])
+def test_temperature_sharpens_and_blurs_a_mixture(make, uniforms):
+    """As in the paper's code: log weights are divided by it, deviations multiplied with its root."""
+    torch.manual_seed(0)
+    prediction = make(20_000, spread=3.0)
+    prediction = Prediction(*(part[:1].expand(part.shape) for part in prediction))
+    noise = torch.cat([torch.randn(20_000, 32), torch.rand(20_000, uniforms)], dim=-1)
+    axis = 1 if uniforms == 1 else -2
+    likeliest = prediction.log_weights.argmax(axis, keepdim=True)
+    index = likeliest.unsqueeze(-1).expand(-1, 1, 32) if uniforms == 1 else likeliest
+    mean, sigma = prediction.means.gather(1, index)[:, 0], prediction.log_sigmas.gather(1, index)[:, 0].exp()
+    cold = sample_mixture(prediction, noise, temperature=1e-4)
+    torch.testing.assert_close(cold, mean + 0.01 * sigma * noise[:, :32])
+    spreads = [sample_mixture(prediction, noise, temperature).std(0).mean() for temperature in (0.1, 1.0, 1.5)]
+    assert spreads == sorted(spreads)
+    hot = as_hot(prediction, 1.5)
+    expected = as_distribution(hot) if uniforms == 1 else as_distributions(hot)
+    draws = sample_mixture(prediction, noise, 1.5)
+    assert draws.var(0).div(expected.variance[0]).sub(1).abs().max() < 0.1
+
+
+def as_hot(prediction: Prediction, temperature: float) -> Prediction:
+    """The mixture that a temperature makes of another."""
+    log_weights = (prediction.log_weights / temperature).log_softmax(1)
+    return prediction._replace(
+        log_weights=log_weights, log_sigmas=prediction.log_sigmas + 0.5 * torch.tensor(temperature).log()
+    )
 
 
 def test_a_mixture_for_each_latent_has_weights_for_each():

@@ -26,8 +26,16 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
         [row["episodes"] for row in scored],
         [row["return/mean"] for row in scored],
         marker="o",
-        label="distribution mean on the selection tracks",
+        label="distribution mean on the selection episodes",
     )
+    compared = [row for row in history if "eval_env/return/mean" in row]
+    if compared:
+        axes.plot(
+            [row["episodes"] for row in compared],
+            [row["eval_env/return/mean"] for row in compared],
+            marker="s",
+            label="the same in the real environment (--eval-env)",
+        )
     axes.set(xlabel="episodes", ylabel="return", title="C: evolution in the environment")
     axes.legend(loc="upper left")
     axes.grid(alpha=0.3)

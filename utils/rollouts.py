@@ -13,13 +13,10 @@ import torch
 from envs.batch import EnvironmentBatch
 from envs.games import Game
 from models.vae import FRAME_SIZE
-from models.world_model import Weights, WorldModel
+from models.world_model import Weights, WorldModel, padded
 from utils.precision import fast_dtype
 from utils.workers import WorkerPool
 
-# Processors choose other kernels for few rows than for many, with other roundings. In batches of full multiples of
-# this, an episode's outcome does not depend on how many others run beside it.
-BATCH_MULTIPLE = 16
 # Enough for the models to work in batches; with more, the environments no longer fit in the processor's cache.
 MAX_ENVIRONMENTS = 32
 
@@ -72,7 +69,7 @@ class Lane:
         self.size = len(environments.environments)
         self._world = world
         self._environments = environments
-        rows = math.ceil(self.size / BATCH_MULTIPLE) * BATCH_MULTIPLE
+        rows = padded(self.size)
         device, sizes = world.device, world.sizes
         pin = device.type == "cuda"
         self._frames = torch.zeros(rows, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8, pin_memory=pin)
@@ -99,7 +96,7 @@ class Lane:
     def launch(self) -> None:
         """Have the models choose the actions; on a GPU this returns before they are there."""
         if self.drives:
-            rows = math.ceil(len(self.drives) / BATCH_MULTIPLE) * BATCH_MULTIPLE
+            rows = padded(len(self.drives))
             frames, controllers = self._frames[:rows], self._controllers[:rows]
             hidden, cell = self._hidden[:rows], self._cell[:rows]
             for row, drive in enumerate(self.drives):

@@ -9,14 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from envs.dream import DreamEnv, DreamSettings, Starts
 from envs.games import CARRACING, GAMES, Game
 from models.controller import Controller
+from models.dream import dream_weights
 from models.mdrnn import MDRNN
 from models.sizes import Sizes
 from models.vae import VAE
 from models.world_model import Weights, WorldModel, world_weights
 from utils.checkpoints import fit_weights, load_checkpoint
 from utils.commandline import UserError
+from utils.dreams import Dreams
 from utils.precision import fast_dtype
 
 Model = TypeVar("Model", VAE, MDRNN)
@@ -99,13 +102,43 @@ def load_world_weights(logdir: Path, sizes: Sizes) -> Weights:
     """
     vae = load_vae(logdir)
     mdrnn = load_mdrnn(logdir) if sizes.sees_memory else None
-    wanted = replace(sizes, inputs="z", hidden_units=0)
     for stage, model in (("vae", vae), ("mdrnn", mdrnn)):
-        if model is not None and replace(model.sizes, inputs="z", hidden_units=0) != wanted:
-            name, script = SCRIPTS[stage]
-            path = logdir / stage / "best.tar"
-            raise UserError(f"{path}: of other sizes than the rest; train {name} again: python {script} --noreload")
+        if model is not None:
+            _check_sizes(logdir, stage, model.sizes, sizes)
     return world_weights(sizes, vae, mdrnn)
+
+
+def _check_sizes(logdir: Path, stage: str, sizes: Sizes, wanted: Sizes) -> None:
+    """Raises UserError if a stage's model has other sizes than these, but for C's."""
+    if replace(sizes, inputs="z", hidden_units=0) != replace(wanted, inputs="z", hidden_units=0):
+        name, script = SCRIPTS[stage]
+        path = logdir / stage / "best.tar"
+        raise UserError(f"{path}: of other sizes than the rest; train {name} again: python {script} --noreload")
+
+
+def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
+    """What it takes to dream with the M of a run folder. Raises UserError if it is missing, of other sizes than V, or
+    has not learned what it takes."""
+    game, sizes = load_game(logdir)
+    state, path, remedy = _load(logdir, "mdrnn")
+    mdrnn = MDRNN(read_sizes(state, path))
+    fit_weights(mdrnn, state, path, remedy)
+    _check_sizes(logdir, "mdrnn", mdrnn.sizes, sizes)
+    command = f"python {SCRIPTS['mdrnn'][1]} --logdir {logdir} --include_reward"
+    if not state.get("include_reward") or "starts" not in state:
+        raise UserError(f"{path}: M has not learned rewards, without which there is no dream; train it with {command}")
+    try:
+        starts = Starts(**{name: column.float().numpy() for name, column in state["starts"].items()})
+    except (TypeError, AttributeError):
+        raise UserError(f"{path}: the starts of dreams in it cannot be read; train M again: {command}") from None
+    return Dreams(game, dream_weights(mdrnn), starts, settings)
+
+
+def open_dream(logdir: Path | str, render_mode: str | None = None, **settings: Any) -> DreamEnv:
+    """The dream of a run folder as an environment; for the settings see envs.dream.DreamSettings. Raises UserError as
+    `load_dreams` and `load_vae` do."""
+    game, weights, starts, chosen = load_dreams(Path(logdir), DreamSettings(**settings))
+    return DreamEnv(game, weights, starts, load_vae(Path(logdir)).decoder, chosen, render_mode)
 
 
 def load_driver(logdir: Path) -> tuple[WorldModel, np.ndarray]:

@@ -45,6 +45,10 @@ class Objective(ABC):
     def loss(self, terms: Tensor) -> Tensor:
         """The loss that the terms (K,) make."""
 
+    def extras(self) -> dict[str, Any]:
+        """What goes with the weights of the best model into its checkpoint."""
+        return {}
+
     @abstractmethod
     def pictures(self) -> dict[str, Tensor]:
         """Images (3, H, W) with numbers in [0, 1] that show how good the model is, by name."""
@@ -102,7 +106,7 @@ def train(
             row |= figures(objective, "test", test_epoch(run, objective, test_set))
             with uninterrupted():
                 curves.add_figures(row, epoch)
-                run.finish_epoch(row)
+                run.finish_epoch(row, objective.extras)
                 print(
                     f"epoch {epoch}: train loss {row['loss/train']:.4f}, test loss {row['loss/test']:.4f}, "
                     f"{len(train_set)} {objective.items} at {speed:.0f} a second"

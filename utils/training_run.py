@@ -1,7 +1,7 @@
 """V's and M's training as it lies on the disk: what is saved after every epoch and restored by `resume`, the
 learning-rate schedule, and early stopping."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,15 +127,16 @@ class TrainingRun:
             yield batch
         group["lr"] = rate
 
-    def finish_epoch(self, row: dict[str, float]) -> None:
-        """Count an epoch with these figures; by its "loss/test" adapt the learning rate, and save."""
+    def finish_epoch(self, row: dict[str, float], extras: Callable[[], dict[str, Any]] = dict) -> None:
+        """Count an epoch with these figures; by its "loss/test" adapt the learning rate, and save. The extras go into
+        best.tar."""
         loss = row["loss/test"]
         self.epoch += 1
         self.history.append(row)
         self.scheduler.step(loss)
-        self.save(best=self.stopping.step(loss))
+        self.save(best=self.stopping.step(loss), extras=extras)
 
-    def save(self, best: bool) -> None:
+    def save(self, best: bool, extras: Callable[[], dict[str, Any]] = dict) -> None:
         """Write checkpoint.tar, and best.tar if the model is the best so far."""
         state = {
             "state_dict": self.model.state_dict(),
@@ -150,5 +151,5 @@ class TrainingRun:
         }
         # best.tar first: if the run dies between the two, the epoch is done again and best.tar written again.
         if best:
-            save_checkpoint(self.folder / "best.tar", state)
+            save_checkpoint(self.folder / "best.tar", state | extras())
         save_checkpoint(self.folder / "checkpoint.tar", state)
