@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the script's own folder is there, not the project's
@@ -28,12 +29,15 @@ from data.loaders import load_rollout  # noqa: E402
 from data.policies import brown  # noqa: E402
 from data.rollouts import PolicyRunner, save_rollout  # noqa: E402
 from envs import make_env  # noqa: E402
+from envs.dream import DreamSettings, Starts  # noqa: E402
 from envs.games import CARRACING  # noqa: E402
+from models.dream import dream_weights  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
 from models.vae import VAE  # noqa: E402
 from models.world_model import Weights, world_weights  # noqa: E402
 from utils.checkpoints import save_checkpoint  # noqa: E402
 from utils.commandline import ScriptParser, run_script  # noqa: E402
+from utils.dreams import MAX_DREAMS, Dreams, dream_pool  # noqa: E402
 from utils.precision import fast_dtype  # noqa: E402
 from utils.provenance import processor  # noqa: E402
 from utils.rollouts import MAX_ENVIRONMENTS, Episode, EpisodeRunner, rollout_pool  # noqa: E402
@@ -94,6 +98,35 @@ def episodes_rate(weights: Weights, workers: int, kind: str, episodes: int, logs
     with rollout_pool(CARRACING, kind, weights, CPU, workers, episodes, logs) as pool:
         list(pool.run(jobs[:workers]))  # the workers are awake
         return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
+
+
+def some_dreams(mdrnn: MDRNN, horizon: int) -> Dreams:
+    """Dreams of an untrained M that do not end before their horizon."""
+    with torch.no_grad():
+        mdrnn.gmm_linear.bias[-1] = -9  # the logit of an end
+    blank = np.zeros((1, SIZES.latent), np.float32), np.zeros((1, SIZES.hidden), np.float32)
+    starts = Starts(blank[0], blank[0], blank[1], blank[1], np.zeros(1))
+    return Dreams(CARRACING, dream_weights(mdrnn), starts, DreamSettings(horizon=horizon))
+
+
+def dream_rate(dreams: Dreams, workers: int, logs: Path) -> float:
+    """Dream steps a second of a pool, each worker with as many dreams as it holds at once."""
+    jobs = [Episode(np.zeros(SIZES.controller, np.float32), seed) for seed in range(workers * MAX_DREAMS)]
+    with dream_pool(dreams, SIZES, workers, len(jobs), logs) as pool:
+        list(pool.run(jobs[:workers]))  # the workers are awake
+        return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
+
+
+def matrix_products(mdrnn: MDRNN, rounds: int) -> int:
+    """What dream steps cannot do without: the products with M's weights. Returns the number of steps."""
+    inputs = torch.randn(MAX_DREAMS, SIZES.latent + SIZES.action)
+    hidden = torch.randn(MAX_DREAMS, SIZES.hidden)
+    into_cell, of_cell, *_ = mdrnn.rnn.parameters()
+    for _ in range(rounds):
+        F.linear(inputs, into_cell)
+        F.linear(hidden, of_cell)
+        F.linear(hidden, mdrnn.gmm_linear.weight)
+    return rounds * MAX_DREAMS
 
 
 def generate(runner: PolicyRunner, dataset: Path, numbers: Iterable[int]) -> int:
@@ -172,7 +205,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda: rate(lambda: len(reference.mdrnn_training(frames[starts], actions[starts[:, :-1]]))),
             "200",
         )
+        dreams = some_dreams(mdrnn, horizon=300)
+        with torch.inference_mode():
+            compare(
+                "dream steps against M's matrix products alone",
+                lambda: dream_rate(dreams, 1, logdir),
+                lambda: rate(lambda: matrix_products(mdrnn, 300)),
+                "40,000 /s",
+            )
         os.sched_setaffinity(0, every_core)
+        compare(
+            "dream steps: 2 workers against 1",
+            lambda: dream_rate(dreams, 2, logdir),
+            lambda: dream_rate(dreams, 1, logdir),
+            "1.9",
+        )
         compare(
             "controller steps in whole episodes: 2 workers against 1",
             lambda: episodes_rate(weights, 2, "fast", 2 * LANE, logdir),

@@ -68,6 +68,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"largest deviation of what is added to a controller's actions (default: {NOISE})",
     )
     option("--seed", type=natural_int, default=0, help="decides all episodes and actions")
+    option(
+        "--patience",
+        type=natural_int,
+        default=0,
+        help="end a rollout after so many steps without progress, in games that can tell; 0: never",
+    )
     option("--env", choices=environment_kinds(), help="kind of environment; without it, the game's fastest")
     add_device_argument(parser)
     args = parser.parse_args(argv)
@@ -121,7 +127,7 @@ def load_driver(args: argparse.Namespace, game: Game) -> Driver:
 def settings_of(args: argparse.Namespace, game: Game) -> dict[str, Any]:
     """What the rollouts depend on."""
     settings = {"game": game.name, "policy": args.policy, "seed": args.seed, "env": args.env}
-    settings |= {game.package: version(game.package)}
+    settings |= {game.package: version(game.package)} | ({"patience": args.patience} if args.patience else {})
     if args.policy == CONTROLLER:
         args.noise = getattr(args, "noise", NOISE)
         settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": args.noise}
@@ -133,7 +139,7 @@ def open_pool(args: argparse.Namespace, game: Game, driver: Driver | None, worke
     logs = args.rootdir / "logs"
     if driver is None:
         game.make(args.env).reset(seed=0)  # what is compiled is compiled once, rather than in every worker
-        return WorkerPool(PolicyRunner, [(game, args.env, args.policy)] * workers, 2, logs)
+        return WorkerPool(PolicyRunner, [(game, args.env, args.policy, args.patience)] * workers, 2, logs)
     device = pick_device(args.device)
     # Fewer at a time than in training, because every one keeps its frames.
     return rollout_pool(game, args.env, driver[1], device, workers, rollouts, logs, environments=BATCH_MULTIPLE)
@@ -150,7 +156,7 @@ def jobs_of(args: argparse.Namespace, game: Game, driver: Driver | None, numbers
             controller = driver[0]
             generator = np.random.default_rng(actions)
             noise = exploration_noise(generator, controller.sizes, game.max_steps, args.noise)
-            yield Episode(controller.to_vector().numpy(), seed, noise=noise, recorder=RolloutRecorder())
+            yield Episode(controller.to_vector().numpy(), seed, args.patience, noise, RolloutRecorder())
 
 
 def existing_rollouts(rootdir: Path) -> dict[int, Path]:

@@ -11,6 +11,7 @@ import numpy as np
 from isal import isal_zlib
 
 from data.policies import POLICIES
+from envs.batch import EnvironmentBatch
 from envs.games import Game
 from utils.checkpoints import write_atomically
 from utils.rollouts import Outcome, Recorder
@@ -57,9 +58,10 @@ class PolicyRunner:
     A job is (the seed of the episode, that of its actions), its result an Outcome with the bytes of a rollout's file.
     """
 
-    def __init__(self, game: Game, kind: str, policy: str):
+    def __init__(self, game: Game, kind: str, policy: str, patience: int = 0):
         self._game = game
-        self._env = game.make(kind)
+        self._environments = EnvironmentBatch(game, kind, 1)
+        self._patience = patience  # see EnvironmentBatch.reset
         self._policy = POLICIES[policy]
         self._waiting: deque[tuple[int, tuple[int, list[int]]]] = deque()
 
@@ -73,14 +75,15 @@ class PolicyRunner:
     def advance(self) -> list[tuple[int, Outcome]]:
         number, (seed, action_seed) = self._waiting.popleft()
         recorder, total_return = RolloutRecorder(), 0.0
-        frame, _ = self._env.reset(seed=seed)
+        (environment,) = self._environments.environments
+        frames = self._environments.reset(0, seed, self._patience)[None].copy()
         actions = self._policy(np.random.default_rng(action_seed), self._game.sizes, self._game.max_steps)
         for action in actions:
-            recorder.see(self._env, frame)
-            frame, reward, terminated, truncated, _ = self._env.step(action)
-            recorder.act(self._env, action, float(reward), terminated)
-            total_return += float(reward)
-            if terminated or truncated:
+            recorder.see(environment, frames[0])
+            steps = self._environments.step(action[None], frames)
+            recorder.act(environment, action, float(steps.rewards[0]), bool(steps.terminated[0]))
+            total_return += float(steps.rewards[0])
+            if steps.terminated[0] or steps.truncated[0]:
                 break
         return [(number, Outcome(total_return, len(recorder), recorder.result()))]
 

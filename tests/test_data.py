@@ -111,6 +111,21 @@ def test_generation_refuses_to_mix(generated, tmp_path):
     assert_one_line_error(generate(foreign, 6), foreign / "thread_0" / "rollout_0.npz", "move it away")
 
 
+def test_hopeless_rollouts_end_early(generated, tmp_path):
+    """The same rollouts as without patience, as far as they go."""
+    succeed(run("data/generation_script.py", "--rollouts", 4, "--rootdir", tmp_path / "d", "--patience", 60))
+    for short, whole in zip(find_rollouts(tmp_path / "d"), find_rollouts(generated), strict=True):
+        short, whole = (load_rollout(path, ("actions", "rewards", "terminals")) for path in (short, whole))
+        length = len(short[0])
+        assert 60 <= length < len(whole[0])
+        for column, expected in zip(short, whole, strict=True):
+            np.testing.assert_array_equal(column, expected[:length])
+        progress = np.flatnonzero(short[1] > 0)[-1]
+        assert length - 1 - progress == 60 and not short[2].any()
+    other = run("data/generation_script.py", "--rollouts", 4, "--rootdir", tmp_path / "d", "--patience", 70)
+    assert_one_line_error(other, "generation.json", "'patience': 60")
+
+
 @pytest.mark.slow
 def test_generation_survives_a_killed_worker(tmp_path):
     with start("data/generation_script.py", "--rootdir", tmp_path, "--rollouts", 12, "--threads", 1) as process:
