@@ -23,11 +23,11 @@ SEARCHES = (CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE)
 class SearchSettings:
     """Of the last four, only studies change what the game and the defaults say (studies/compare.py)."""
 
-    search: str = CMA  # one of SEARCHES
+    search: str = CMA_DIAGONAL  # one of SEARCHES
     population: int = 32
     samples: int = 4  # episodes that every candidate of a generation drives
-    sigma: float = 0.045  # deviation of the candidates' weights; with CMA-ES the initial one
-    memory_sigma: float = 0.045  # that of the weights of M's state
+    sigma: float = 0.1  # deviation of the candidates' weights; with CMA-ES the initial one
+    memory_sigma: float = 0.1  # that of the weights of M's state
     seed: int = 0
     eval_episodes: int = 64  # selection episodes that the mean is scored on
     eval_every: int = 10  # generations
