@@ -17,18 +17,23 @@ import gymnasium
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
+from data.encoding import encode
 from envs.dream import DreamBatch, DreamSettings
 from envs.games import Game
 from models.controller import Controller, controller_inputs, drive_batch
 from models.sizes import Sizes
+from models.vae import to_images
 from models.world_model import padded
-from utils.checkpoints import write_json
+from utils.checkpoints import load_checkpoint, write_json
 from utils.commandline import ScriptParser, positive_float, positive_int, run_script
 from utils.dreams import Dreams
-from utils.rollouts import Episode, Recorder, rollout_pool
-from utils.run_folder import load_controller, load_dreams, load_world_weights
+from utils.logs import CurveWriter
+from utils.rollouts import Episode, Recorder, drive_episode, rollout_pool
+from utils.run_folder import load_controller, load_dreams, load_driver, load_vae, load_world_weights
 from utils.tracks import selection_tracks
 from utils.workers import cores
 
@@ -36,7 +41,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of C in a controller; the rest is zeros
 NOISES = (0.1, 0.2, 0.4, 0.8)  # deviation of what is added to C's weights, as a share of theirs
 COPIES = 2  # controllers for each noise
 HORIZONS = (50, 100, 200, 300, 500, 1000)
-STRIP_STEPS = range(0, 240, 20)
+STRIP_STEPS = range(0, 300, 25)
 
 
 class Episodes(NamedTuple):
@@ -86,6 +91,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = {name: figures(episodes) for name, episodes in (dreamed | {"real": real}).items()}
     write_json(folder / "fidelity.json", {"horizons": HORIZONS, "correlations": correlations} | result)
     draw(real, dreamed, correlations, folder / "fidelity.png")
+    save_image(strip(args.logdir, dreams, controller, seeds[0]), folder / "strip.png")
+    history = load_checkpoint(folder / "best.tar", "train M first").get("history", [])
+    with CurveWriter(folder, history) as curves:
+        point = {f"fidelity/{name}": values[-1] for name, values in correlations.items()}
+        curves.add_figures(point, max(1, len(history)))
 
 
 def some_controllers(controller: Controller) -> np.ndarray:
@@ -141,6 +151,39 @@ def dream(dreams: Dreams, sizes: Sizes, controllers: np.ndarray, seeds: list[int
         going_on &= ~ended
     shape = (len(controllers), len(seeds))
     return Episodes(rewards.reshape(*shape, -1), lengths.reshape(shape))
+
+
+class FrameRecorder(Recorder):
+    """Some frames of an episode (N, 64, 64, 3)."""
+
+    def __init__(self) -> None:
+        self._frames: list[np.ndarray] = []
+
+    def see(self, environment: gymnasium.Env, frame: np.ndarray) -> None:
+        self._frames.append(frame.copy())
+
+    def result(self) -> np.ndarray:
+        return np.stack(self._frames[: STRIP_STEPS.stop : STRIP_STEPS.step])
+
+
+@torch.inference_mode()
+def strip(logdir: Path, dreams: Dreams, controller: Controller, seed: int) -> Tensor:
+    """A picture (3, H, W) of what C sees in an episode, and below it in a dream that begins with the same frame."""
+    game, sizes, vae = dreams.game, controller.sizes, load_vae(logdir).eval()
+    world, parameters = load_driver(logdir)
+    episode = Episode(parameters, seed, recorder=FrameRecorder())
+    frames = torch.from_numpy(drive_episode(world, game, game.training_kind, episode).record)
+    mu, _ = encode(vae, frames[:1], world.device, torch.float32)
+    batch = DreamBatch(*dreams, 1)
+    nothing = np.zeros(sizes.hidden, np.float32)
+    batch.begin_at(0, mu[0].numpy(), nothing, nothing, np.random.default_rng(seed))
+    dreamed = []
+    for step in range(STRIP_STEPS.stop):
+        if step % STRIP_STEPS.step == 0:
+            dreamed.append(vae.decoder(batch.latents[:1])[0])
+        inputs = controller_inputs(sizes, batch.latents, batch.hidden, batch.cell)
+        batch.step(1, drive_batch(sizes, torch.from_numpy(parameters).expand(len(inputs), -1), inputs))
+    return make_grid([*to_images(frames), *dreamed[: len(frames)]], nrow=len(frames))
 
 
 def returns(episodes: Episodes, horizon: int | None = None) -> np.ndarray:

@@ -159,6 +159,20 @@ def trained(tiny_dataset, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def dreamer(trained, tiny_dataset, tmp_path_factory) -> Path:
+    """A run folder with V, and M that has learned rewards; not to be changed."""
+    folder = tmp_path_factory.mktemp("dreamer") / "run"
+    shutil.copytree(trained / "vae", folder / "vae")
+    options = ["--include_reward", "--epochs", 3, "--nosamples"]
+    succeed(run("trainmdrnn.py", "--logdir", folder, "--dataset", tiny_dataset, *options))
+    # After so few steps of training M does not know yet that ends are rare.
+    state = torch.load(folder / "mdrnn" / "best.tar", weights_only=True)
+    state["state_dict"]["gmm_linear.bias"][-1] = -9
+    save_checkpoint(folder / "mdrnn" / "best.tar", state)
+    return folder
+
+
 @pytest.fixture
 def tiny_run(trained, tmp_path) -> Path:
     """A copy of `trained` that the test may change."""

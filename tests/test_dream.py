@@ -16,27 +16,12 @@ from envs.dream import NOISE_AHEAD, DreamBatch, DreamSettings
 from envs.games import CARRACING
 from models.mdrnn import sample_mixture
 from models.sizes import CARRACING_SIZES
-from utils.checkpoints import save_checkpoint
 from utils.dreams import DreamRunner
 from utils.rollouts import Episode
 from utils.run_folder import load_dreams, load_mdrnn, load_vae
 
 Z = replace(CARRACING_SIZES, inputs="z")
 SHORT = ["--env", "dream", "--inputs", "z", "--n-samples", 2, "--pop-size", 8, "--eval-episodes", 4]
-
-
-@pytest.fixture(scope="session")
-def dreamer(trained, tiny_dataset, tmp_path_factory) -> Path:
-    """A run folder with V, and M that has learned rewards; not to be changed."""
-    folder = tmp_path_factory.mktemp("dreamer") / "run"
-    shutil.copytree(trained / "vae", folder / "vae")
-    options = ["--include_reward", "--epochs", 3, "--nosamples"]
-    succeed(run("trainmdrnn.py", "--logdir", folder, "--dataset", tiny_dataset, *options))
-    # After so few steps of training M does not know yet that ends are rare.
-    state = torch.load(folder / "mdrnn" / "best.tar", weights_only=True)
-    state["state_dict"]["gmm_linear.bias"][-1] = -9
-    save_checkpoint(folder / "mdrnn" / "best.tar", state)
-    return folder
 
 
 @pytest.fixture

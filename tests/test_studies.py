@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
@@ -13,8 +14,11 @@ from conftest import ROOT, assert_one_line_error, run, succeed
 
 from envs import make_env
 from envs.carracing_truth import QUANTITIES, true_state
+from models.controller import Controller
 from models.sizes import CARRACING_SIZES
 from studies.compare import STUDIES
+from utils.checkpoints import save_checkpoint
+from utils.logs import logged_steps
 
 
 @pytest.mark.slow
@@ -56,6 +60,33 @@ def test_the_settings_of_the_studies_can_be():
             setting.settings(episodes=2560, tracks=100, seed=0).check()
             assert setting.generations(2560) >= 10
             replace(CARRACING_SIZES, **setting.sizes)
+
+
+@pytest.mark.slow
+def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
+    logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
+    sizes = replace(CARRACING_SIZES, inputs="z")
+    torch.manual_seed(0)
+    state = {"state_dict": Controller(sizes).state_dict(), "sizes": sizes.to_dict()}
+    save_checkpoint(logdir / "ctrl" / "best.tar", state)
+    output = succeed(run("-m", "studies.dream_fidelity", "--logdir", logdir, "--episodes", 1))
+    result = json.loads((logdir / "mdrnn" / "fidelity.json").read_text())
+    real, dreamed = (result[name]["returns"]["1000"] for name in ("real", "where rollouts begin"))
+    assert len(real) == len(dreamed) == 13 and f"| 0 of C | {real[0]:.0f} | {dreamed[0]:.0f} |" in output
+    correlation = result["correlations"]["where rollouts begin"][-1]
+    assert correlation == pytest.approx(np.corrcoef(real, dreamed)[0, 1]) and f" {correlation:.2f} |" in output
+    # The controller of zeros drives straight on: here is what it earns until it is hopeless, and then by idling.
+    environment, total, gained = make_env("fast"), 0.0, 0
+    environment.reset(seed=100_000)
+    for step in range(1, 1001):
+        reward = environment.step(np.array([0, 0.5, 0], np.float32))[1] if step - gained <= 100 else -0.1
+        gained = step if reward > 0 else gained
+        total += reward
+    assert real[0] == pytest.approx(total, abs=0.11)
+    assert (logdir / "mdrnn" / "fidelity.png").stat().st_size > 10_000
+    strip = imageio.imread(logdir / "mdrnn" / "strip.png")
+    assert strip.shape == (2 * 66 + 2, 12 * 66 + 2, 3)
+    assert len(logged_steps(logdir / "mdrnn")["fidelity/anywhere"]) == 1
 
 
 def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path):
