@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
-from data.encoding import encode
+from data.encoding import KeptLatents, encode
 from data.loaders import (
     LatentDataset,
     Sequences,
@@ -142,10 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
 
     dtype = torch.float32 if args.float32 else fast_dtype(device)
-    train_set, test_set = (
-        LatentDataset(part, vae.sizes, lambda frames: encode(vae, frames, device, dtype))
-        for part in (train_files, test_files)
-    )
+    see = KeptLatents(run.folder / "latents", fingerprint(args.logdir, "vae"), vae, device, dtype)
+    train_set, test_set = (LatentDataset(part, vae.sizes, see) for part in (train_files, test_files))
     objective = SequenceObjective(vae, mdrnn, train_set, test_files[0], args, device)
     with recorded(run.folder, args):
         train(run, objective, train_set, test_set, args.epochs, args.seed, pictures=not args.nosamples)

@@ -155,19 +155,18 @@ class Sequences(NamedTuple):
 class LatentDataset(Dataset):
     """Rollouts as V sees them, cut into sequences of 32 steps.
 
-    encode: frames (T, 64, 64, 3) uint8 -> mu and logsigma, (T, L) each. Every rollout is encoded once; latents are
-    drawn anew from N(mu, sigma) each time that they are used. Half precision is enough to keep them: its error is
-    a thousandth of mu, the narrowest posteriors are a hundredth wide.
+    see: rollout's file -> mu and logsigma (2, T, L) in half precision (data.encoding.KeptLatents). Latents are drawn
+    anew from N(mu, sigma) each time that they are used. Half precision is enough to keep them: its error is a
+    thousandth of mu, the narrowest posteriors are a hundredth wide.
 
     The items of a tensor of indices (B,) are `Sequences`.
     """
 
-    def __init__(self, files: list[Path], sizes: Sizes, encode: Callable[[Tensor], tuple[Tensor, Tensor]]):
+    def __init__(self, files: list[Path], sizes: Sizes, see: Callable[[Path], Tensor]):
         columns: list[list[Tensor]] = [[], [], [], [], []]
         for file in tqdm(files, desc="encoding", unit="rollout", leave=False, disable=None):
-            frames, *others = load_rollout(file, ("observations", "actions", "rewards", "terminals"), sizes)
-            mu, logsigma = encode(torch.from_numpy(frames))
-            values = [mu.half().cpu(), logsigma.half().cpu(), *map(torch.from_numpy, others)]
+            others = load_rollout(file, ("actions", "rewards", "terminals"), sizes)
+            values = [*see(file), *map(torch.from_numpy, others)]
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
         self._ends = torch.tensor([len(mu) for mu in columns[0]]).cumsum(0)

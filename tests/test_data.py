@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import assert_one_line_error, drive_all, episode_runner, run, start, succeed, wait_until, workers_of
 
+from data.encoding import KeptLatents, encode
 from data.loaders import (
     SEQUENCE_LENGTH,
     FrameDataset,
@@ -24,12 +25,15 @@ from data.rollouts import Rollout, pack_rollout, save_rollout
 from envs import make_env
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES
+from models.vae import VAE
 from utils.checkpoints import save_checkpoint
 from utils.commandline import UserError
 from utils.precision import fast_dtype
 from utils.rollouts import Episode
 from utils.run_folder import load_controller
 from utils.tracks import data_track
+
+CPU = torch.device("cpu")
 
 
 def generate(rootdir: Path, rollouts: int, *arguments: object):
@@ -308,10 +312,33 @@ def test_frames_are_bounded_and_chosen_by_seed_and_epoch(tmp_path):
     assert chosen(0, 1) == chosen(0, 2) == sorted(list(range(10)) * 30)  # all of them, in one order
 
 
-def fake_encoder(frames):
+def fake_encoder(rollout):
     """mu is the frame's value, sigma one hundredth."""
-    mu = frames[:, 0, 0, :1].float().expand(-1, 32)
-    return mu, torch.full_like(mu, 0.01).log()
+    (frames,) = load_rollout(rollout, ("observations",))
+    mu = torch.from_numpy(frames)[:, 0, 0, :1].half().expand(-1, 32)
+    return torch.stack([mu, torch.full_like(mu, 0.01).log()])
+
+
+def test_no_rollout_is_encoded_twice(generated, tmp_path):
+    """But one that has changed is, and what another V saw is removed."""
+    (rollout, *_) = find_rollouts(Path(shutil.copytree(generated, tmp_path / "d")))
+    torch.manual_seed(0)
+    vae = VAE().eval()
+    see = KeptLatents(tmp_path / "latents", "one", vae, CPU, torch.float32)
+    latents = see(rollout)
+    expected = encode(vae, torch.from_numpy(load_rollout(rollout, ("observations",))[0]), CPU, torch.float32)
+    assert torch.equal(latents, torch.stack(expected).half())
+    (kept,) = (tmp_path / "latents").rglob("*.npy")
+    with torch.no_grad():
+        vae.encoder.fc_mu.bias += 1
+    assert torch.equal(see(rollout), latents)  # V was not asked again
+    kept.write_bytes(kept.read_bytes()[:100])  # damaged
+    torch.testing.assert_close(see(rollout)[0], latents[0] + 1, atol=0.01, rtol=0)
+    os.utime(rollout)
+    see(rollout)
+    assert len(list((tmp_path / "latents").rglob("*.npy"))) == 2
+    KeptLatents(tmp_path / "latents", "other", vae, CPU, torch.float32)
+    assert not list((tmp_path / "latents").rglob("*.npy"))
 
 
 def test_sequences_of_rollouts_of_different_lengths(tmp_path):
