@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 
 def world_weights(sizes: Sizes, vae: VAE, mdrnn: MDRNN | None) -> Weights:
-    """Of V and M what controllers of these sizes need; without M (None), if they do not see it."""
+    """Of V and M what it takes to drive; controllers that do not see M's state do without it (None)."""
     parameters = {name: weight for name, weight in vae.state_dict().items() if name.startswith("encoder.")}
     if mdrnn is not None:
         parameters |= {name: weight for name, weight in mdrnn.state_dict().items() if name.startswith("rnn.")}
@@ -42,7 +42,11 @@ def world_weights(sizes: Sizes, vae: VAE, mdrnn: MDRNN | None) -> Weights:
 
 
 class WorldModel:
-    """The models ready to drive on `device`; V's encoder computes in `dtype`, the rest in float32."""
+    """The models ready to drive on `device`; V's encoder computes in `dtype`, the rest in float32.
+
+    A moment is `encode`, `act` and `remember` in turn, or all of them as `step`. Where no M is among the weights, none
+    of them touches M's state.
+    """
 
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype):
         self.device = device
@@ -66,9 +70,9 @@ class WorldModel:
         self._encoder = encoder.to(device, dtype).to(memory_format=torch.channels_last)
         # An LSTM cell takes the weights of the LSTM.
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        self._lstm = [parameters[f"rnn.{name}"].to(device) for name in names] if sizes.sees_memory else None
+        remembers = any(name.startswith("rnn.") for name in parameters)
+        self._lstm = [parameters[f"rnn.{name}"].to(device) for name in names] if remembers else None
 
-    @torch.inference_mode()
     def step(self, frames: Tensor, controllers: Tensor, hidden: Tensor, cell: Tensor, noise: Tensor) -> Tensor:
         """One moment of N episodes: the actions (N, A) for what is seen.
 
@@ -76,17 +80,29 @@ class WorldModel:
         state before this moment, are advanced in place to the state after it. noise (N, A) is added to the actions,
         which stay in their box.
         """
-        latents = self._encode(frames.to(self.device, non_blocking=True))
+        latents = self.encode(frames)
+        actions = self.act(latents, controllers, hidden, cell, noise)
+        self.remember(actions, latents, hidden, cell)
+        return actions
+
+    @torch.inference_mode()
+    def encode(self, frames: Tensor) -> Tensor:
+        """V's mu (N, L) float32 of frames (N, 64, 64, 3) uint8, on any device."""
+        frames = frames.to(self.device, non_blocking=True)
+        pairs = frames.view(len(frames), FRAME_SIZE, FRAME_SIZE // 2, 6).permute(0, 3, 1, 2).to(self._dtype)
+        x = F.conv2d(pairs, self._conv1_weight, self._encoder.conv1.bias, stride=(2, 1))
+        return self._encoder.fc_mu(self._encoder.upper_features(x)).float()
+
+    @torch.inference_mode()
+    def act(self, latents: Tensor, controllers: Tensor, hidden: Tensor, cell: Tensor, noise: Tensor) -> Tensor:
+        """The actions (N, A) of N controllers in latents (N, L); the rest is as in `step`, but M's state stays."""
         actions = drive_batch(self.sizes, controllers, controller_inputs(self.sizes, latents, hidden, cell))
-        actions = (actions + noise).clamp(*self._box)
+        return (actions + noise).clamp(*self._box)
+
+    @torch.inference_mode()
+    def remember(self, actions: Tensor, latents: Tensor, hidden: Tensor, cell: Tensor) -> None:
+        """Advance M's state (N, H) in place, past the moment of actions (N, A), whoever's, in latents (N, L)."""
         if self._lstm is not None:
             state = torch.lstm_cell(torch.cat([actions, latents], dim=1), (hidden, cell), *self._lstm)
             hidden.copy_(state[0])
             cell.copy_(state[1])
-        return actions
-
-    def _encode(self, frames: Tensor) -> Tensor:
-        """V's mu (N, L) float32 of frames (N, 64, 64, 3) uint8."""
-        pairs = frames.view(len(frames), FRAME_SIZE, FRAME_SIZE // 2, 6).permute(0, 3, 1, 2).to(self._dtype)
-        x = F.conv2d(pairs, self._conv1_weight, self._encoder.conv1.bias, stride=(2, 1))
-        return self._encoder.fc_mu(self._encoder.upper_features(x)).float()

@@ -95,13 +95,19 @@ def controller_sizes(state: dict[str, Any], path: Path, remedy: str) -> Sizes:
     return replace(sizes, inputs="z" if seen == sizes.latent else "zh", hidden_units=units)
 
 
-def load_world_weights(logdir: Path, sizes: Sizes) -> Weights:
-    """V's and M's weights for controllers of these sizes; M is only loaded if they see it.
+def is_trained(logdir: Path, stage: str) -> bool:
+    """Whether a run folder has a stage's best checkpoint."""
+    return (logdir / stage / "best.tar").exists()
+
+
+def load_world_weights(logdir: Path, sizes: Sizes, memory: bool = False) -> Weights:
+    """V's and M's weights for controllers of these sizes; M is only loaded if they see it, or for its own sake
+    (`memory`).
 
     Raises UserError if V or M is missing or of other sizes.
     """
     vae = load_vae(logdir)
-    mdrnn = load_mdrnn(logdir) if sizes.sees_memory else None
+    mdrnn = load_mdrnn(logdir) if memory or sizes.sees_memory else None
     for stage, model in (("vae", vae), ("mdrnn", mdrnn)):
         if model is not None:
             _check_sizes(logdir, stage, model.sizes, sizes)
