@@ -69,6 +69,15 @@ class DreamBatch:
         groups = (np.flatnonzero(starts.steps == 0), np.arange(len(starts.steps)))
         self._beginnings, self._anywhere = groups if len(groups[0]) else (groups[1], groups[1])
 
+    @property
+    def temperature(self) -> float:
+        """Of the steps to come."""
+        return self._model.temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        self._model.temperature = temperature
+
     def reset(self, row: int, seed: int, patience: int = 0) -> None:
         """Begin a dream, which is ended after `patience` steps without progress (0: never)."""
         generator = np.random.default_rng(seed)
@@ -188,6 +197,15 @@ class DreamEnv(gymnasium.Env):
         """The dream's latent (L,), a copy."""
         return self._dreams.latents[0].numpy().copy()
 
+    @property
+    def temperature(self) -> float:
+        """Of the steps to come; it may be changed within a dream."""
+        return self._dreams.temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        self._dreams.temperature = temperature
+
     def render(self) -> np.ndarray | None:
         """The frame enlarged without blur, (512, 512, 3); None without a render mode."""
         if self.render_mode is None:
@@ -195,7 +213,11 @@ class DreamEnv(gymnasium.Env):
         return self._frame.repeat(MAGNIFICATION, axis=0).repeat(MAGNIFICATION, axis=1)
 
     @torch.inference_mode()
+    def decode(self, latent: np.ndarray) -> np.ndarray:
+        """What V makes of any latent (L,): a frame (64, 64, 3) uint8."""
+        image = self._decoder(torch.from_numpy(latent)[None])[0]
+        return (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
     def _decode(self) -> np.ndarray:
-        image = self._decoder(self._dreams.latents[:1])[0]
-        self._frame = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        self._frame = self.decode(self.latent)
         return self._frame.copy()

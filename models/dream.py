@@ -23,11 +23,11 @@ def dream_weights(mdrnn: MDRNN) -> Weights:
 
 
 class DreamModel:
-    """M ready to dream on the CPU, in float32."""
+    """M ready to dream on the CPU, in float32; the temperature may be changed between steps."""
 
     def __init__(self, weights: Weights, temperature: float = 1.0):
         self.sizes = weights.sizes
-        self._temperature = temperature
+        self.temperature = temperature
         self._mdrnn = MDRNN(weights.sizes).eval()
         self._mdrnn.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.parameters.items()})
         # An LSTM cell takes the weights of the LSTM.
@@ -45,5 +45,5 @@ class DreamModel:
         hidden.copy_(state[0])
         cell.copy_(state[1])
         prediction = self._mdrnn.predict(state[0])
-        latents = sample_mixture(prediction, noise, self._temperature)
+        latents = sample_mixture(prediction, noise, self.temperature)
         return Dreamed(latents, prediction.reward, prediction.terminal_logit)
