@@ -8,7 +8,6 @@ reset(seed=seed+i), so the same command gives the same returns again. The last l
 
 import argparse
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from utils.commandline import (
     ScriptParser,
     add_device_argument,
     natural_int,
+    output_file,
     pick_device,
     pick_kind,
     positive_int,
@@ -33,7 +33,7 @@ from utils.provenance import recorded
 from utils.rollouts import Episode, Outcome, drive_episode, rollout_pool
 from utils.run_folder import load_controller, load_game, load_world_weights
 from utils.tracks import TEST_TRACKS
-from utils.video import VIDEO_FORMATS, film_recorder
+from utils.video import film_recorder, video_file
 from utils.workers import cores
 
 
@@ -54,25 +54,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.seed + args.episodes > len(TEST_TRACKS):
         parser.error(f"argument --seed: only seeds 0 to {TEST_TRACKS[-1]} are for tests, see utils/tracks.py")
     return args
-
-
-def output_file(text: str) -> Path:
-    """argparse type: a file that may be written, before an hour is spent on what goes into it."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written: {folder} is no folder to write to")
-    return path
-
-
-def video_file(text: str) -> Path:
-    """argparse type: a file name that ends in .gif or .mp4."""
-    path = output_file(text)
-    if path.suffix not in VIDEO_FORMATS:
-        raise argparse.ArgumentTypeError(f"{text!r} ends in neither {' nor '.join(VIDEO_FORMATS)}")
-    return path
 
 
 def main(argv: Sequence[str] | None = None) -> None:

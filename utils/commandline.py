@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import re
 import shlex
 import signal
@@ -94,6 +95,17 @@ positive_int = partial(_integer, least=1)
 population_size = partial(_integer, least=2)  # evolution compares candidates
 natural_float = partial(_finite, positive=False)
 positive_float = partial(_finite, positive=True)
+
+
+def output_file(text: str) -> Path:
+    """argparse type: a file that may be written, before an hour is spent on what goes into it."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: {folder} is no folder to write to")
+    return path
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

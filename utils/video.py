@@ -1,7 +1,8 @@
-"""Films of episodes, as files."""
+"""Films, as files: of an episode as it is drawn for viewers, or of any pictures."""
 
+import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,40 @@ import gymnasium
 import imageio.v2 as imageio
 import numpy as np
 
-from utils.commandline import UserError
+from utils.commandline import UserError, output_file
 from utils.rollouts import Recorder
 
 VIDEO_FORMATS = (".gif", ".mp4")
-GIF_STRIDE = 4  # a GIF keeps every fourth frame at half the size: a lap in some megabytes
+GIF_STRIDE = 4  # a GIF keeps every fourth picture: a lap in some megabytes
 
 
-class FilmRecorder(Recorder):
-    """Adds an episode to a film as it is drawn for viewers."""
+def video_file(text: str) -> Path:
+    """argparse type: a file name that ends in .gif or .mp4."""
+    path = output_file(text)
+    if path.suffix not in VIDEO_FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r} ends in neither {' nor '.join(VIDEO_FORMATS)}")
+    return path
 
-    def __init__(self, film: Any, gif: bool):
-        self._film = film
-        self._gif = gif
-        self._step = 0
 
-    def act(self, environment: gymnasium.Env, action: np.ndarray, reward: float, terminated: bool) -> None:
-        if not self._gif:
-            self._film.append_data(environment.render())
-        elif self._step % GIF_STRIDE == 0:
-            self._film.append_data(np.asarray(environment.render())[::2, ::2])
-        self._step += 1
+class Film:
+    """A film under way, at the pace at which its pictures are added."""
+
+    def __init__(self, writer: Any, gif: bool):
+        self.gif = gif
+        self._writer = writer
+        self._added = 0
+
+    def add(self, draw: Callable[[], np.ndarray]) -> None:
+        """The next picture (H, W, 3) uint8, which is only drawn if it is kept."""
+        if not self.gif or self._added % GIF_STRIDE == 0:
+            self._writer.append_data(draw())
+        self._added += 1
 
 
 @contextlib.contextmanager
-def film_recorder(path: Path, frames_per_second: int) -> Iterator[FilmRecorder]:
-    """Records an episode to a .gif (fewer and smaller frames, endless) or .mp4 (all of them). Raises UserError if the
-    file cannot be written."""
+def open_film(path: Path, frames_per_second: int) -> Iterator[Film]:
+    """Begins a .gif (of every fourth picture, endless) or .mp4 (of all; sides are multiples of 8). Raises UserError if
+    the file cannot be written."""
     gif = path.suffix == ".gif"
     options: dict[str, Any] = (
         {"duration": 1000 * GIF_STRIDE / frames_per_second, "loop": 0}
@@ -44,7 +52,28 @@ def film_recorder(path: Path, frames_per_second: int) -> Iterator[FilmRecorder]:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with imageio.get_writer(path, **options) as film:
-            yield FilmRecorder(film, gif)
+        with imageio.get_writer(path, **options) as writer:
+            yield Film(writer, gif)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
+
+
+class FilmRecorder(Recorder):
+    """Adds an episode to a film as it is drawn for viewers; to a GIF at half the size."""
+
+    def __init__(self, film: Film):
+        self._film = film
+
+    def act(self, environment: gymnasium.Env, action: np.ndarray, reward: float, terminated: bool) -> None:
+        self._film.add(lambda: self._draw(environment))
+
+    def _draw(self, environment: gymnasium.Env) -> np.ndarray:
+        picture = np.asarray(environment.render())
+        return picture[::2, ::2] if self._film.gif else picture
+
+
+@contextlib.contextmanager
+def film_recorder(path: Path, frames_per_second: int) -> Iterator[FilmRecorder]:
+    """Records an episode to a film. Raises UserError if the file cannot be written."""
+    with open_film(path, frames_per_second) as film:
+        yield FilmRecorder(film)
