@@ -1,7 +1,7 @@
 """The games, as data: all that differs between them outside their environments. A new game is an entry in GAMES."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import gymnasium
@@ -26,6 +26,7 @@ class Game:
     action_names: tuple[str, ...]
     max_steps: int  # of an episode
     frames_per_second: int
+    keys: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of a human, by pygame's name: what each adds
     target_return: float = float("inf")  # of C, where its training ends
     # Hopeless training episodes end early: after `patience` steps without progress (0: never), a number that only
     # grows; each step that is left is paid with `idle_reward`. In a dream there is progress where M predicts a
@@ -61,6 +62,7 @@ CARRACING = Game(
     action_names=("steering", "gas", "brake"),
     max_steps=MAX_EPISODE_STEPS,
     frames_per_second=50,
+    keys={"left": (-1, 0, 0), "right": (1, 0, 0), "up": (0, 1, 0), "down": (0, 0, 0.8)},  # as in Gymnasium
     target_return=950,  # near-perfect
     progress=tiles_visited,
     patience=100,

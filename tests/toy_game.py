@@ -32,4 +32,5 @@ class Lamp(gymnasium.Env):
 
 
 SIZES = Sizes(latent=4, hidden=16, mixtures=2, joint_mixture=False, outputs=(SIGNED,), inputs="zhc")
-TOY = Game("toy", "Lamp-v0", "numpy", {"plain": Lamp}, "plain", "plain", SIZES, ("brighter",), 40, 25)
+KEYS = {"left": (-1.0,), "right": (1.0,)}
+TOY = Game("toy", "Lamp-v0", "numpy", {"plain": Lamp}, "plain", "plain", SIZES, ("brighter",), 40, 25, KEYS)
