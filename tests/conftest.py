@@ -28,6 +28,7 @@ from utils.checkpoints import save_checkpoint
 from utils.commandline import run_script
 from utils.rollouts import Episode, EpisodeRunner, Outcome
 from utils.run_folder import load_world_weights
+from utils.workers import Runner
 
 ROOT = Path(__file__).parent.parent
 # One thread a process: with more, results depend on the machine, and processes that share cores slow each other down.
@@ -207,7 +208,7 @@ def episode_runner(logdir: Path, sizes=CARRACING.sizes, environments: int = 16, 
     return EpisodeRunner(CARRACING, "fast", load_world_weights(logdir, sizes), environments, "cpu", dtype)
 
 
-def drive_all(runner: EpisodeRunner, episodes: list[Episode]) -> list[Outcome]:
+def drive_all(runner: Runner, episodes: list[Episode]) -> list[Outcome]:
     """The outcomes of the episodes, in their order."""
     for number, episode in enumerate(episodes):
         runner.submit(number, episode)

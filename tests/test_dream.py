@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line_error, launch, run, succeed, wait_until
+from conftest import assert_one_line_error, drive_all, launch, run, succeed, wait_until
 from gymnasium.utils.env_checker import check_env
 
 import envs
@@ -107,15 +107,6 @@ def actions_of(controller: np.ndarray, batch: DreamBatch) -> torch.Tensor:
     raw = torch.from_numpy(weight.reshape(3, 32)) @ batch.latents[0] + torch.from_numpy(bias)
     steering, gas, brake = raw.tanh()
     return torch.stack([steering, (gas + 1) / 2, brake.clamp(min=0)]).expand(16, -1)
-
-
-def drive_all(runner: DreamRunner, episodes: list[Episode]):
-    for number, episode in enumerate(episodes):
-        runner.submit(number, episode)
-    outcomes = {}
-    while runner.busy:
-        outcomes.update(runner.advance())
-    return [outcomes[number] for number in range(len(episodes))]
 
 
 def test_hopeless_dreams_are_paid_as_idling(dreamer):
