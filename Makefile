@@ -35,6 +35,9 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (52 minutes on 2 cores with AMX)
 	PYTHON="$(CURDIR)/$(BIN)/python" ./reproduce.sh reproduce
 
+dream: .venv/installed  ## train a driver in M's dream, from random rollouts alone
+	PYTHON="$(CURDIR)/$(BIN)/python" ./dream.sh dream
+
 test: .venv/installed  ## run all tests, in two processes
 	$(BIN)/python -m pytest -n 2
 
@@ -43,4 +46,4 @@ lint: .venv/installed  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.PHONY: help setup lock quickstart reproduce test lint
+.PHONY: help setup lock quickstart reproduce dream test lint

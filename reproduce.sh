@@ -6,35 +6,9 @@
 #
 # The drivers of rounds 0 and 1 stay in <RUN FOLDER>/round_0 and round_1, run folders of their own.
 # Stopped at any time, the same command goes on where it was.
-set -euo pipefail
-case ${1:-} in -*)
-    sed -n '/^# /s/^# //p;/^set/q' "$0"
-    exit
-    ;;
-esac
-cd "$(dirname "$0")"
-run=${1:-reproduce}
-run=${run%/}
-data=datasets/${run//\//_}
-python=${PYTHON:-python3}
-preset=@presets/shipped # what all rounds have in common
 
-# once NAME COMMAND...: a step that is done is not repeated, because rollouts are those of the driver of their time. Its
-# command is kept, but for the name of Python.
-once() {
-    local stamp=$run/done/$1 command="${*:2}"
-    command=${command#"$python "}
-    shift
-    if [ -e "$stamp" ]; then
-        [ "$(cat "$stamp")" = "$command" ] && return
-        echo "error: $stamp was done otherwise, by another version of $0: choose another run folder" >&2
-        exit 1
-    fi
-    echo "== $(date +%T) $command =="
-    "$@"
-    mkdir -p "$run/done"
-    echo "$command" > "$stamp"
-}
+preset=@presets/shipped # what all rounds have in common
+source "$(dirname "$0")/recipe.sh" "${1:-reproduce}"
 
 # round NUMBER V_EPOCHS M_EPOCHS GENERATIONS [OPTION...]: V and M learn on from all rollouts so far (their epochs count
 # from the beginning), and then C evolves, because what the C before saw with the old ones means something else now.
@@ -42,12 +16,6 @@ round() {
     once "vae_$1" "$python" trainvae.py "$preset" --logdir "$run" --dataset "$data" --epochs "$2"
     once "mdrnn_$1" "$python" trainmdrnn.py "$preset" --logdir "$run" --dataset "$data" --epochs "$3"
     once "ctrl_$1" "$python" traincontroller.py "$preset" --logdir "$run" --generations "$4" "${@:5}"
-}
-
-# rollouts NUMBER COUNT: what the driver of the round before sees.
-rollouts() {
-    once "data_$1" "$python" data/generation_script.py --rootdir "$data/round_$1" --rollouts "$2" --seed "$1" \
-        --policy controller --logdir "$run"
 }
 
 # keep ROUND: its driver gets a folder of its own. V and M learn on in their place, so they are copied; C is moved.
