@@ -96,6 +96,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     machine("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(group)
     args = parser.parse_args(argv)
+    if args.temperature != 1 and args.env != DREAM:
+        parser.error(f"argument --temperature: only --env {DREAM} has one")
     if len(args.sigma) > 2:
         parser.error("argument --sigma: at most two numbers")
     try:
