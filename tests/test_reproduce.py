@@ -94,7 +94,7 @@ def test_the_dreamers_rounds_are_small(tmp_path):
     assert [command.split()[0] for command in commands] == [*25 * round_, *phase, *phase, "test_controller.py"]
     assert all("@presets/dream" in command for command in commands)
     generations = [re.search(r"--generations (\d+)", command) for command in commands]
-    assert [int(match[1]) for match in generations if match] == [*range(10, 135, 5), *2 * list(range(40, 165, 5))]
+    assert [int(match[1]) for match in generations if match] == [*range(16, 209, 8), *2 * list(range(80, 273, 8))]
     epochs = [int(command.split()[-1]) for command in commands if command.startswith("trainmdrnn.py")]
     assert epochs == sorted(epochs) and len(set(epochs)) == len(epochs) == 75
     made = [command for command in commands if "--policy controller" in command]
