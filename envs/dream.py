@@ -64,7 +64,8 @@ class DreamBatch:
         self._noise = torch.zeros(count, NOISE_AHEAD, sum(sizes.noise))
         self._steps = np.zeros(count, int)
         self._patience = np.zeros(count, int)
-        self._gain = np.zeros(count)
+        self._earned = np.zeros(count)  # above idling
+        self._gain = np.zeros(count)  # the same in a step, on average
         self._stalled = np.zeros(count, int)  # steps since progress was last predicted
         groups = (np.flatnonzero(starts.steps == 0), np.arange(len(starts.steps)))
         self._beginnings, self._anywhere = groups if len(groups[0]) else (groups[1], groups[1])
@@ -99,7 +100,7 @@ class DreamBatch:
         """Begin a dream at a latent (L,) and M's state before it (H,)."""
         self.latents[row], self.hidden[row], self.cell[row] = map(torch.from_numpy, (latent, hidden, cell))
         self._generators[row] = generator
-        self._steps[row] = self._stalled[row] = self._gain[row] = 0
+        self._steps[row] = self._stalled[row] = self._gain[row] = self._earned[row] = 0
         self._patience[row] = patience
 
     def step(self, count: int, actions: Tensor) -> Steps:
@@ -112,7 +113,9 @@ class DreamBatch:
         dreamed = self._model.step(actions, self.latents[:rows], self.hidden[:rows], self.cell[:rows], noise)
         self.latents[:rows], self.terminal_logits[:rows] = dreamed.latents, dreamed.terminal_logits
         rewards = dreamed.rewards[:count].double().numpy()
-        terminated = dreamed.terminal_logits[:count].numpy() > 0
+        self._earned[:count] += rewards - self._game.idle_reward
+        ended = dreamed.terminal_logits[:count].numpy() > 0
+        terminated = ended | (self._earned[:count] >= self._game.whole_gain)
         self._steps[:count] += 1
         hopeless = self._are_hopeless(rewards) & ~terminated
         left = np.where(hopeless, self._horizon - self._steps[:count], 0)
@@ -139,7 +142,7 @@ class DreamBatch:
         pair, reverse = [row, other], [other, row]
         for tensor in (self.latents, self.hidden, self.cell, self.terminal_logits, self._noise):
             tensor[pair] = tensor[reverse]
-        for column in (self._steps, self._patience, self._gain, self._stalled):
+        for column in (self._steps, self._patience, self._earned, self._gain, self._stalled):
             column[pair] = column[reverse]
         self._generators[row], self._generators[other] = self._generators[other], self._generators[row]
 

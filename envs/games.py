@@ -35,6 +35,8 @@ class Game:
     patience: int = 0
     idle_reward: float = 0.0
     least_gain: float = 0.0
+    # What can be earned in an episode above idling; a dream ends with it, because M does not see when all is done.
+    whole_gain: float = float("inf")
 
     @property
     def versions(self) -> str:
@@ -68,6 +70,7 @@ CARRACING = Game(
     patience=100,
     idle_reward=-STEP_COST,
     least_gain=0.1,  # a lap of 1,000 steps earns 1 a step
+    whole_gain=1000,  # a lap
 )
 
 DREAM = "dream"  # the kind of environment that M is, of any game

@@ -119,6 +119,20 @@ def test_hopeless_dreams_are_paid_as_idling(dreamer):
     assert outcome.length == 40 and outcome.total_return == pytest.approx(dreamed - 0.1 * 260, abs=1e-3)
 
 
+def test_a_dream_ends_when_all_is_earned(dreamer):
+    """M does not see that a lap is complete; what a lap earns says so."""
+    dreams = load_dreams(dreamer, DreamSettings(horizon=300))
+    batch = DreamBatch(*dreams, 1)
+    batch.reset(0, 0)
+    straight = torch.tensor([0.0, 0.5, 0.0]).expand(16, -1)
+    earned = np.cumsum([batch.step(1, straight).rewards[0] + 0.1 for _ in range(40)])
+    short = replace(CARRACING, whole_gain=float(earned.max()))
+    batch = DreamBatch(*dreams._replace(game=short), 1)
+    batch.reset(0, 0)
+    ends = [bool(batch.step(1, straight).terminated[0]) for _ in range(40)]
+    assert ends.index(True) == earned.argmax()
+
+
 def test_starts_travel_with_the_folder(dreamer, tiny_dataset, tmp_path):
     """V's and M's best.tar are enough: no dataset, no other file."""
     for stage in ("vae", "mdrnn"):
