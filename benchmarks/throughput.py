@@ -205,7 +205,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda: rate(lambda: len(reference.mdrnn_training(frames[starts], actions[starts[:, :-1]]))),
             "200",
         )
-        dreams = some_dreams(mdrnn, horizon=300)
+        os.sched_setaffinity(0, every_core)  # before the first pool: workers are where the server that forks them began
+        dreams = some_dreams(mdrnn, horizon=CARRACING.max_steps)
         with torch.inference_mode():
             compare(
                 "dream steps against M's matrix products alone",
@@ -213,7 +214,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 lambda: rate(lambda: matrix_products(mdrnn, 300)),
                 "40,000 /s",
             )
-        os.sched_setaffinity(0, every_core)
         compare(
             "dream steps: 2 workers against 1",
             lambda: dream_rate(dreams, 2, logdir),
