@@ -8,14 +8,14 @@ from typing import Any
 import gymnasium
 
 from envs.fast_carracing import FastCarRacing
-from envs.games import CARRACING
+from envs.games import CARRACING, DREAM
 
 __all__ = ["FastCarRacing", "make_env"]
 
-DREAM = "WorldModelDream-v0"
+DREAM_ID = "WorldModelDream-v0"
 # No max_episode_steps: the environments themselves end an episode at 1,000 steps.
 gymnasium.register(id="FastCarRacing-v0", entry_point="envs.fast_carracing:FastCarRacing", reward_threshold=900)
-gymnasium.register(id=DREAM, entry_point="utils.run_folder:open_dream")
+gymnasium.register(id=DREAM_ID, entry_point="utils.run_folder:open_dream")
 
 
 def make_env(kind: str = "fast", render_mode: str | None = None, **dream: Any) -> gymnasium.Env:
@@ -35,6 +35,6 @@ def make_env(kind: str = "fast", render_mode: str | None = None, **dream: Any) -
     Raises:
         ValueError: on any other kind.
     """
-    if kind == "dream":
-        return gymnasium.make(DREAM, disable_env_checker=True, render_mode=render_mode, **dream).unwrapped
+    if kind == DREAM:
+        return gymnasium.make(DREAM_ID, disable_env_checker=True, render_mode=render_mode, **dream).unwrapped
     return CARRACING.make(kind, render_mode)
