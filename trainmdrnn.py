@@ -33,7 +33,7 @@ from models.vae import VAE, sample_latent, to_images
 from utils.commandline import ScriptParser, UserError, pick_device, run_script
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
-from utils.run_folder import fingerprint, load_game, load_vae
+from utils.run_folder import fingerprint, is_trained, load_game, load_vae
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
 from utils.training_run import TrainingRun
 
@@ -45,7 +45,15 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = ScriptParser(__file__, __doc__)
     add_training_arguments(parser, "mdrnn")
     parser.add_argument("--include_reward", action="store_true", help="also learn to predict the reward")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--head-only",
+        action="store_true",
+        help="go on with the M that is there, but leave its LSTM: a controller that sees it drives as before",
+    )
+    args = parser.parse_args(argv)
+    if args.head_only and (args.noreload or not is_trained(args.logdir, "mdrnn")):
+        parser.error(f"argument --head-only: there is no M to go on from in {args.logdir / 'mdrnn'}")
+    return args
 
 
 class SequenceObjective(Objective):
@@ -133,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN(vae.sizes).to(device)
+    mdrnn.rnn.requires_grad_(not args.head_only)
     optimizer = torch.optim.Adam(mdrnn.parameters(), lr=LEARNING_RATE, fused=True)
     yardstick = f"{name_rollouts(test_files, args.dataset)} as seen by V {fingerprint(args.logdir, 'vae')}"
     yardstick += ", with rewards" if args.include_reward else ""

@@ -12,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.loaders import find_rollouts, load_rollout
 from data.rollouts import Rollout, pack_rollout, save_rollout
+from envs.dream import DreamSettings
 from utils.checkpoints import load_checkpoint, save_checkpoint
-from utils.run_folder import load_mdrnn, load_vae
+from utils.run_folder import load_dreams, load_mdrnn, load_vae
 from utils.training_run import PLATEAU_PATIENCE, WARM_UP, TrainingRun, rate_factor
 
 STAGES = [("trainvae.py", "vae"), ("trainmdrnn.py", "mdrnn")]
@@ -225,6 +226,24 @@ def test_one_short_rollout_and_all_options(tiny_dataset, tmp_path):
     row = checkpoint(tmp_path / "run", "mdrnn")["history"][0]
     total = row["loss/gmm_test"] + row["loss/terminal_test"] + row["loss/reward_test"]
     assert row["loss/test"] == pytest.approx(total / 34)
+
+
+def test_head_only_leaves_the_lstm_and_makes_a_dream_of_m(tiny_run, tiny_dataset):
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples"]
+    before = load_mdrnn(tiny_run).state_dict()
+    (tiny_run / "mdrnn" / "checkpoint.tar").unlink()  # as in a shipped folder
+    succeed(run("trainmdrnn.py", *options, "--epochs", 2, "--include_reward", "--head-only"))
+    load_dreams(tiny_run, DreamSettings())
+    for name, weight in load_mdrnn(tiny_run).state_dict().items():
+        assert torch.equal(weight, before[name]) == name.startswith("rnn."), name
+
+
+def test_head_only_wants_an_m(tiny_run, tiny_dataset):
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--head-only"]
+    again = run("trainmdrnn.py", *options, "--noreload")
+    shutil.rmtree(tiny_run / "mdrnn")
+    for result in (again, run("trainmdrnn.py", *options)):
+        assert result.returncode == 2 and str(tiny_run / "mdrnn") in result.stderr.splitlines()[-1]
 
 
 def test_the_learning_rate_rises_once_and_falls_in_every_epoch():
