@@ -33,10 +33,10 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	@$(BIN)/python -c "import json; s = json.load(open('$(RUN)/score.json')); print(f\"score    {s['mean']:.1f} +- {s['std']:.1f} over {s['episodes']} unseen tracks\")"
 
 reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (52 minutes on 2 cores with AMX)
-	PYTHON="$(CURDIR)/$(BIN)/python" ./reproduce.sh reproduce
+	$(BIN)/python -m recipes.reproduce
 
 dream: .venv/installed  ## train a driver in M's dream, from random rollouts alone
-	PYTHON="$(CURDIR)/$(BIN)/python" ./dream.sh dream
+	$(BIN)/python -m recipes.dream
 
 test: .venv/installed  ## run all tests, in two processes
 	$(BIN)/python -m pytest -n 2

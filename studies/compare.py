@@ -139,7 +139,7 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
             raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
         first = driver_of_round_0(args.logdir)
         if settings[name].warm and not (first / "ctrl" / "best.tar").exists():
-            raise UserError(f"{first}: no driver for {name!r}; take a run of reproduce.sh, or leave it out with --only")
+            raise UserError(f"{first}: no driver for {name!r}; make reproduce leaves one, and --only does without")
     for (name, seed), path in missing.items():
         print(f"== {name}, seed {seed} ==")
         # A run that was stopped is not gone on with on other terms.
@@ -151,7 +151,7 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
 
 
 def driver_of_round_0(logdir: Path) -> Path:
-    """The run folder beside this one, as reproduce.sh leaves it: the V and M of round_1 have learned on from its."""
+    """The run folder beside this one, as make reproduce leaves it: the V and M of round_1 have learned on from its."""
     return logdir.parent / "round_0"
 
 

@@ -3,7 +3,7 @@
     python -m studies.plot_results
 
 learning_curve.png: the score of the distribution's mean over episodes and over core-hours, round by round
-(evolution.json: the histories of a run of reproduce.sh, which --logdir reads anew), beside the paper's own run
+(evolution.json: the histories of a run of make reproduce, which --logdir reads anew), beside the paper's own run
 (paper_learning_curve.csv, from the log published with it: github.com/hardmaru/WorldModelsExperiments, carracing/log).
 scores.png: the returns of the shipped driver on its test tracks. Prints what they show.
 """
@@ -30,7 +30,7 @@ History = list[dict[str, float]]  # one row a generation, as traincontroller.py 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
     parser.add_argument(
-        "--logdir", type=Path, help="a run of reproduce.sh on two cores, to be kept in evolution.json first"
+        "--logdir", type=Path, help="a run of make reproduce on two cores, to be kept in evolution.json first"
     )
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="folder of the raw figures")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read_rounds(logdir: Path) -> list[History]:
-    """The history of every C of a run of reproduce.sh, first round first."""
+    """The history of every C of a run of make reproduce, first round first."""
     folders = [*sorted(logdir.glob("round_*")), logdir]
     return [load_checkpoint(folder / "ctrl" / "checkpoint.tar", "train it first")["history"] for folder in folders]
 

@@ -51,7 +51,7 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
 def test_a_study_that_lacks_the_first_driver_says_so_before_it_begins(trained, tmp_path):
     arguments = ["levers", "--logdir", trained, "--episodes", 1280, "--out", tmp_path]
     result = run("-m", "studies.compare", *arguments)
-    assert_one_line_error(result, str(trained.parent / "round_0"), "reproduce.sh")
+    assert_one_line_error(result, str(trained.parent / "round_0"), "make reproduce")
 
 
 def test_the_settings_of_the_studies_can_be():

@@ -91,6 +91,7 @@ def test_complete_training_is_left_alone_and_noreload_starts_over(script, stage,
 def test_other_test_data_make_the_old_best_worthless(script, stage, tiny_run, tiny_dataset, tmp_path):
     state = checkpoint(tiny_run, stage)
     state["earlystopping"]["best"] = -1e9  # better than any epoch can be
+    first_rate, state["optimizer"]["param_groups"][0]["lr"] = state["history"][0]["learning_rate"], 1e-5
     save_checkpoint(tiny_run / stage / "checkpoint.tar", state)
     options = ["--logdir", tiny_run, "--nosamples"]
     assert "count" not in succeed(run(script, *options, "--dataset", tiny_dataset, "--epochs", 2))
@@ -104,6 +105,7 @@ def test_other_test_data_make_the_old_best_worthless(script, stage, tiny_run, ti
     assert "does not count any more" in succeed(run(script, *options, "--dataset", grown, "--epochs", 3))
     best = load_checkpoint(tiny_run / stage / "best.tar", "")
     assert best["epoch"] == 3 and best["earlystopping"]["best"] == best["precision"]
+    assert [row["learning_rate"] for row in best["history"]] == [first_rate, 1e-5, first_rate]
 
 
 def test_the_divergence_counts_as_much_as_it_is_told_to(tiny_run, tiny_dataset):

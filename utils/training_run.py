@@ -78,7 +78,8 @@ class TrainingRun:
         be it at the weights found there: a shipped model has no optimizer, M of the 2018 implementation another one.
         Raises UserError if the file is damaged.
 
-        The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then.
+        The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then, and
+        the learning rate begins anew.
         """
         path = file_to_resume(self.folder)
         if path is None:
@@ -101,6 +102,7 @@ class TrainingRun:
                 print("the test loss is measured otherwise than before: the best so far does not count any more")
                 self.stopping = EarlyStopping(self.stopping.patience)
                 self.scheduler.best, self.scheduler.num_bad_epochs = float("inf"), 0
+                self.optimizer.param_groups[0]["lr"] = self.optimizer.defaults["lr"]
         except (LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True

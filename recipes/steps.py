@@ -1,0 +1,74 @@
+"""What the recipes share: the scripts, run one after the other in one process. Starting them one by one would take
+longer than many of the steps."""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import test_controller
+import traincontroller
+import trainmdrnn
+import trainvae
+from data import generation_script
+from utils.checkpoints import write_atomically
+from utils.commandline import HelpFormatter, UserError
+
+SCRIPTS: dict[str, Callable[[Sequence[str]], None]] = {
+    "data/generation_script.py": generation_script.main,
+    "trainvae.py": trainvae.main,
+    "trainmdrnn.py": trainmdrnn.main,
+    "traincontroller.py": traincontroller.main,
+    "test_controller.py": test_controller.main,
+}
+
+
+def parse_run_folder(module: str, description: str | None, argv: Sequence[str] | None, default: str) -> Path:
+    """The run folder that a recipe's command line names."""
+    parser = argparse.ArgumentParser(f"python -m {module}", description=description, formatter_class=HelpFormatter)
+    parser.add_argument("logdir", type=Path, nargs="?", default=Path(default), help="run folder")
+    return parser.parse_args(argv).logdir
+
+
+class Recipe:
+    """The steps of a run folder. A step that is done is noted in its folder `done` and not repeated, because rollouts
+    are those of the driver of their time."""
+
+    def __init__(self, logdir: Path, preset: str):
+        """preset: what all steps have in common."""
+        self.logdir = logdir
+        self.dataset = Path("datasets", str(logdir).strip("/").replace("/", "_"))
+        self._preset = f"@presets/{preset}"
+
+    def once(self, name: str, step: Callable[..., None], *arguments: object) -> None:
+        """Do a step, if it is not done. Raises UserError if it was done otherwise, by another version of the recipe."""
+        stamp = self.logdir / "done" / name
+        command = " ".join(map(str, [step.__name__, *arguments]))
+        if stamp.exists():
+            if stamp.read_text() != command:
+                raise UserError(f"{stamp}: done otherwise, by another version of the recipe; choose another run folder")
+            return
+        step(*arguments)
+        write_atomically(stamp, lambda file: file.write(command.encode()))
+
+    def run(self, script: str, *options: object) -> None:
+        """Run a script with the preset and these options."""
+        words = [self._preset, *map(str, options)]
+        print(f"== {time.strftime('%T')} python {script} {' '.join(words)} ==")
+        SCRIPTS[script](words)
+
+    def generate(self, number: int, rollouts: int, *options: object) -> None:
+        """The rollouts of a round: random ones in round 0, then what the driver of the round before sees."""
+        driver = ["--seed", number, "--policy", "controller", "--logdir", self.logdir] if number else []
+        common = ["--rootdir", self.dataset / f"round_{number}", "--rollouts", rollouts]
+        self.once(f"data_{number}", self.run, "data/generation_script.py", *common, *driver, *options)
+
+    def train(self, name: str, script: str, *options: object) -> None:
+        """V or M learns on from all rollouts so far, or C evolves, as the step `name`."""
+        data = ["--dataset", self.dataset] if script != "traincontroller.py" else []
+        self.once(name, self.run, script, "--logdir", self.logdir, *data, *options)
+
+    def score(self) -> None:
+        """The score of the driver and a film of it."""
+        results = ["--json", self.logdir / "score.json", "--record", self.logdir / "driver.gif"]
+        self.run("test_controller.py", "--logdir", self.logdir, *results)

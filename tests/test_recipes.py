@@ -1,0 +1,134 @@
+"""The recipes do their steps in order, each once, and go on after a failure."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run
+
+from recipes import steps
+from utils.commandline import UserError
+
+STAGES = {"trainvae.py": "vae", "trainmdrnn.py": "mdrnn", "traincontroller.py": "ctrl"}
+ROUND = ["trainmdrnn.py", "traincontroller.py", "data/generation_script.py"]
+
+
+class Scripts:
+    """Stand in for the scripts: they write down what they are asked to do, and leave the stages' folders, in which they
+    count the trainings. `fails` names one that fails."""
+
+    def __init__(self):
+        self.commands: list[list[str]] = []
+        self.fails = ""
+
+    def script(self, name: str) -> Callable[[list[str]], None]:
+        def main(words: list[str]) -> None:
+            self.commands.append([name, *words])
+            if name == self.fails:
+                raise UserError("it fails")
+            if stage := STAGES.get(name):
+                folder = Path(words[words.index("--logdir") + 1], stage)
+                folder.mkdir(parents=True, exist_ok=True)
+                with (folder / "trainings").open("a") as file:
+                    file.write("another\n")
+
+        return main
+
+    def follow(self, recipe: str) -> tuple[int, list[list[str]]]:
+        """Run the recipe in the folder runs/one/; returns its status and the commands."""
+        self.commands = []
+        return run("-m", f"recipes.{recipe}", "runs/one/").returncode, self.commands
+
+
+@pytest.fixture
+def scripts(monkeypatch, tmp_path) -> Scripts:
+    monkeypatch.chdir(tmp_path)
+    recorder = Scripts()
+    for name in steps.SCRIPTS:
+        monkeypatch.setitem(steps.SCRIPTS, name, recorder.script(name))
+    return recorder
+
+
+def names(commands: list[list[str]]) -> list[str]:
+    return [name for name, *_ in commands]
+
+
+def value(command: list[str], option: str) -> str:
+    return command[command.index(option) + 1]
+
+
+def test_steps_are_done_once_and_in_order(scripts, tmp_path):
+    scripts.fails = "traincontroller.py"
+    status, commands = scripts.follow("reproduce")
+    assert status == 1
+    assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "traincontroller.py"]
+    scripts.fails = ""
+    status, commands = scripts.follow("reproduce")
+    assert status == 0
+    assert commands[0][:4] == ["traincontroller.py", "@presets/shipped", "--logdir", "runs/one"]
+    round_ = ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "traincontroller.py"]
+    assert names(commands[1:]) == 2 * round_ + ["traincontroller.py", "test_controller.py"]
+    for number, command in enumerate((commands[1], commands[5]), 1):
+        options = f"--rootdir datasets/runs_one/round_{number} --rollouts 400 --seed {number} --policy controller"
+        assert " ".join(command[2:]) == f"{options} --logdir runs/one"
+    assert [command for command in commands if "runs/one/round_1" in command] == [commands[8]]
+    assert value(commands[8], "--warm-start") == "runs/one/round_1"
+    folder = tmp_path / "runs" / "one"
+    trainings = {str(path.parent.relative_to(folder)): len(path.read_text().split()) for path in folder.rglob("train*")}
+    assert trainings == {
+        "round_0/vae": 1,
+        "round_0/mdrnn": 1,
+        "round_0/ctrl": 1,
+        "round_1/vae": 2,
+        "round_1/mdrnn": 2,
+        "round_1/ctrl": 1,
+        "vae": 3,
+        "mdrnn": 3,
+        "ctrl": 2,  # each C begins anew, and the last goes on once
+    }
+    shutil.rmtree(folder / "round_0")  # its user needs them no more
+    shutil.rmtree(folder / "round_1")
+    assert names(scripts.follow("reproduce")[1]) == ["test_controller.py"]
+    assert (folder / "ctrl").exists() and not list(folder.glob("round_*"))
+    # A recipe that has changed since is not gone on with.
+    stamp = folder / "done" / "mdrnn_1"
+    stamp.write_text(stamp.read_text().replace("--epochs 30", "--epochs 31"))
+    assert scripts.follow("reproduce") == (1, [])
+
+
+def test_the_dreamers_rounds_are_small(scripts, tmp_path):
+    scripts.fails = "trainmdrnn.py"
+    status, commands = scripts.follow("dream")
+    assert status == 1
+    assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py"]
+    scripts.fails = ""
+    status, commands = scripts.follow("dream")
+    assert status == 0
+    assert names(commands) == [*25 * ROUND, "trainvae.py", *35 * ROUND, "test_controller.py"]
+    assert all(command[1] == "@presets/dream" for command in commands)
+    generations = [int(value(command, "--generations")) for command in commands if "--generations" in command]
+    assert generations == [*range(16, 209, 8), *range(80, 353, 8)]
+    epochs = [int(value(command, "--epochs")) for command in commands if command[0] == "trainmdrnn.py"]
+    assert epochs == sorted(epochs) and len(set(epochs)) == len(epochs) == 60
+    made = [command for command in commands if "--policy" in command]
+    assert [value(command, "--seed") for command in made] == [str(number) for number in range(1, 61)]
+    assert all(value(command, "--rootdir").endswith(f"/round_{value(command, '--seed')}") for command in made)
+    # C begins anew with every V, and goes on from round to round in between.
+    assert len((tmp_path / "runs" / "one" / "ctrl" / "trainings").read_text().split()) == 35
+    assert names(scripts.follow("dream")[1]) == ["test_controller.py"]
+
+
+@pytest.mark.parametrize("recipe", ["reproduce", "dream"])
+def test_recipes_give_options_that_exist(scripts, recipe):
+    used = {(name, word) for name, *words in scripts.follow(recipe)[1] for word in words if word.startswith("--")}
+    helps = {name: run(name, "--help").stdout for name, _ in used}
+    assert len(used) > 15 and all(re.search(rf"{option}\b", helps[name]) for name, option in used)
+
+
+@pytest.mark.parametrize("recipe", ["reproduce", "dream"])
+def test_its_help_says_what_it_does_and_does_nothing(scripts, recipe):
+    result = run("-m", f"recipes.{recipe}", "--help")
+    assert result.returncode == 0 and "[RUN FOLDER]" in result.stdout and not scripts.commands
+    assert f"python -m recipes.{recipe}" in (ROOT / "recipes" / f"{recipe}.py").read_text()
