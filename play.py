@@ -17,11 +17,11 @@ import torch
 from tqdm import tqdm
 
 from envs.games import environment_kinds
+from playing.playable import Playable, load_playable
+from playing.session import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, Session, SingleView
+from playing.side_by_side import SideBySide
 from utils.commandline import ScriptParser, UserError, natural_int, positive_float, positive_int, run_script
-from utils.playable import Playable, load_playable
 from utils.run_folder import load_controller
-from utils.session import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, Session, SingleView
-from utils.side_by_side import SideBySide
 from utils.video import open_film, video_file
 
 NO_DISPLAY = "no display: use --record FILE, or xvfb-run"

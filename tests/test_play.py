@@ -18,12 +18,12 @@ from envs.games import CARRACING, GAMES
 from models.controller import Controller
 from models.mdrnn import MDRNN
 from models.vae import VAE
+from playing.playable import Playable, load_playable
+from playing.session import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, SingleView
+from playing.side_by_side import SideBySide
 from utils.checkpoints import save_checkpoint
-from utils.playable import Playable, load_playable
 from utils.rollouts import Episode, Recorder, drive_episode
 from utils.run_folder import open_dream
-from utils.session import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, SingleView
-from utils.side_by_side import SideBySide
 
 
 @pytest.fixture

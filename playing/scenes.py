@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 
 from models.vae import FRAME_SIZE
-from utils.agent import Agent, Moment
+from playing.agent import Agent, Moment
 
 
 class Scene:

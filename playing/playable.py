@@ -12,7 +12,7 @@ from envs.dream import DreamEnv
 from envs.games import Game
 from models.mdrnn import MDRNN
 from models.world_model import WorldModel
-from utils.agent import Agent
+from playing.agent import Agent
 from utils.commandline import UserError, pick_kind
 from utils.precision import fast_dtype
 from utils.run_folder import is_trained, load_controller, load_game, load_mdrnn, load_world_weights, open_dream

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from utils import viewer
+from playing import viewer
+from playing.playable import Playable
+from playing.scenes import Scene
+from playing.session import Session
 from utils.commandline import UserError
-from utils.playable import Playable
-from utils.scenes import Scene
-from utils.session import Session
 
 WARM_UP = 60  # steps of reality before the first dream: M gets to know where it is
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from utils import viewer
-from utils.playable import Playable
-from utils.scenes import AgentScene
+from playing import viewer
+from playing.playable import Playable
+from playing.scenes import AgentScene
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 5.0
 TEMPERATURE_STEP = 0.05
