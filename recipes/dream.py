@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 
-from recipes.steps import Recipe, parse_run_folder
+from recipes.steps import Recipe, open_recipe
 from utils.commandline import run_script
 
 ROLLOUTS, NOISE = 10, 0.2  # of a round
@@ -19,7 +19,7 @@ GENERATIONS = 8  # of a round
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    recipe = Recipe(parse_run_folder("recipes.dream", __doc__, argv, "dream"), "dream")
+    recipe = open_recipe("recipes.dream", __doc__, argv, "dream", "dream")
     recipe.generate(0, 100)
     learn(recipe, range(1, 26), 3, 16)
     learn(recipe, range(26, 61), 6, 80)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from recipes.steps import Recipe, parse_run_folder
+from recipes.steps import Recipe, open_recipe
 from utils.commandline import run_script
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    recipe = Recipe(parse_run_folder("recipes.reproduce", __doc__, argv, "reproduce"), "shipped")
+    recipe = open_recipe("recipes.reproduce", __doc__, argv, "shipped", "reproduce")
     recipe.generate(0, 300)
     learn(recipe, 0, 3, 6, 20)
     recipe.generate(1, 400)

@@ -12,7 +12,7 @@ import trainmdrnn
 import trainvae
 from data import generation_script
 from utils.checkpoints import write_atomically
-from utils.commandline import HelpFormatter, UserError
+from utils.commandline import HelpFormatter, UserError, natural_int
 
 SCRIPTS: dict[str, Callable[[Sequence[str]], None]] = {
     "data/generation_script.py": generation_script.main,
@@ -21,23 +21,18 @@ SCRIPTS: dict[str, Callable[[Sequence[str]], None]] = {
     "traincontroller.py": traincontroller.main,
     "test_controller.py": test_controller.main,
 }
-
-
-def parse_run_folder(module: str, description: str | None, argv: Sequence[str] | None, default: str) -> Path:
-    """The run folder that a recipe's command line names."""
-    parser = argparse.ArgumentParser(f"python -m {module}", description=description, formatter_class=HelpFormatter)
-    parser.add_argument("logdir", type=Path, nargs="?", default=Path(default), help="run folder")
-    return parser.parse_args(argv).logdir
+ROUNDS_PER_SEED = 1000  # so that no two runs of a recipe have a round's rollouts in common
 
 
 class Recipe:
     """The steps of a run folder. A step that is done is noted in its folder `done` and not repeated, because rollouts
     are those of the driver of their time."""
 
-    def __init__(self, logdir: Path, preset: str):
+    def __init__(self, logdir: Path, preset: str, seed: int = 0):
         """preset: what all steps have in common."""
         self.logdir = logdir
         self.dataset = Path("datasets", str(logdir).strip("/").replace("/", "_"))
+        self.seed = seed
         self._preset = f"@presets/{preset}"
 
     def once(self, name: str, step: Callable[..., None], *arguments: object) -> None:
@@ -59,16 +54,26 @@ class Recipe:
 
     def generate(self, number: int, rollouts: int, *options: object) -> None:
         """The rollouts of a round: random ones in round 0, then what the driver of the round before sees."""
-        driver = ["--seed", number, "--policy", "controller", "--logdir", self.logdir] if number else []
-        common = ["--rootdir", self.dataset / f"round_{number}", "--rollouts", rollouts]
-        self.once(f"data_{number}", self.run, "data/generation_script.py", *common, *driver, *options)
+        words = ["--rootdir", self.dataset / f"round_{number}", "--rollouts", rollouts]
+        words += ["--seed", ROUNDS_PER_SEED * self.seed + number]
+        words += ["--policy", "controller", "--logdir", self.logdir] if number else []
+        self.once(f"data_{number}", self.run, "data/generation_script.py", *words, *options)
 
     def train(self, name: str, script: str, *options: object) -> None:
         """V or M learns on from all rollouts so far, or C evolves, as the step `name`."""
         data = ["--dataset", self.dataset] if script != "traincontroller.py" else []
-        self.once(name, self.run, script, "--logdir", self.logdir, *data, *options)
+        self.once(name, self.run, script, "--logdir", self.logdir, "--seed", self.seed, *data, *options)
 
     def score(self) -> None:
         """The score of the driver and a film of it."""
         results = ["--json", self.logdir / "score.json", "--record", self.logdir / "driver.gif"]
         self.run("test_controller.py", "--logdir", self.logdir, *results)
+
+
+def open_recipe(module: str, description: str | None, argv: Sequence[str] | None, preset: str, logdir: str) -> Recipe:
+    """The recipe that a command line names; without one, in the folder `logdir`."""
+    parser = argparse.ArgumentParser(f"python -m {module}", description=description, formatter_class=HelpFormatter)
+    parser.add_argument("logdir", type=Path, nargs="?", default=Path(logdir), help="run folder")
+    parser.add_argument("--seed", type=natural_int, default=0, help="decides all that is random")
+    args = parser.parse_args(argv)
+    return Recipe(args.logdir, preset, args.seed)

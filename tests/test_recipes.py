@@ -36,10 +36,10 @@ class Scripts:
 
         return main
 
-    def follow(self, recipe: str) -> tuple[int, list[list[str]]]:
-        """Run the recipe in the folder runs/one/; returns its status and the commands."""
+    def follow(self, recipe: str, logdir: str = "runs/one/", *options: object) -> tuple[int, list[list[str]]]:
+        """Run the recipe in a folder; returns its status and the commands."""
         self.commands = []
-        return run("-m", f"recipes.{recipe}", "runs/one/").returncode, self.commands
+        return run("-m", f"recipes.{recipe}", logdir, *options).returncode, self.commands
 
 
 @pytest.fixture
@@ -118,6 +118,13 @@ def test_the_dreamers_rounds_are_small(scripts, tmp_path):
     # C begins anew with every V, and goes on from round to round in between.
     assert len((tmp_path / "runs" / "one" / "ctrl" / "trainings").read_text().split()) == 35
     assert names(scripts.follow("dream")[1]) == ["test_controller.py"]
+
+
+def test_another_seed_is_another_run(scripts):
+    for seed in (0, 3):
+        _, commands = scripts.follow("dream", f"run_{seed}", "--seed", seed)
+        seeds = {int(value(command, "--seed")) for command in commands[:-1]}
+        assert seeds == {seed, *range(1000 * seed, 1000 * seed + 61)}
 
 
 @pytest.mark.parametrize("recipe", ["reproduce", "dream"])
