@@ -16,26 +16,35 @@ from utils.commandline import run_script
 
 ROLLOUTS, NOISE = 10, 0.2  # of a round
 GENERATIONS = 8  # of a round
+# By the size of differences and with small steps: by rank, a good driver gets faster and faster, and leaves the road.
+CAREFUL = ["--search", "mirrored-by-size", "--sigma", 0.025]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.dream", __doc__, argv, "dream", "dream")
     recipe.generate(0, 100)
-    learn(recipe, range(1, 26), 3, 16)
-    learn(recipe, range(26, 61), 6, 80)
+    see(recipe, 0, 3)
+    learn(recipe, range(1, 15), 15, 16)
+    see(recipe, 1, 8)
+    learn(recipe, range(15, 41), 40, 80)
+    learn(recipe, range(41, 61), 40, 288, *CAREFUL)
     recipe.score()
 
 
-def learn(recipe: Recipe, rounds: range, vae_epochs: int, generations: int) -> None:
-    """V learns on from all rollouts so far, to so many epochs in all. What it sees means something else to C then,
-    which begins anew, with so many generations. Then a round is some epochs of M, some generations of C, and rollouts
-    of it."""
-    recipe.train(f"vae_{rounds[0]}", "trainvae.py", "--epochs", vae_epochs)
-    recipe.once(f"forget_{rounds[0]}", shutil.rmtree, recipe.logdir / "ctrl", True)
+def see(recipe: Recipe, number: int, epochs: int) -> None:
+    """V learns on from all rollouts so far. What it sees means something else to C then, which begins anew."""
+    recipe.train(f"vae_{number}", "trainvae.py", "--epochs", epochs)
+    recipe.once(f"forget_{number}", shutil.rmtree, recipe.logdir / "ctrl", True)
+
+
+def learn(recipe: Recipe, rounds: range, more_epochs: int, generations: int, *options: object) -> None:
+    """Rounds: some epochs of M, some generations of C, and rollouts of it. M has `more_epochs` beyond those of its
+    rounds, and C so many generations in the first of these."""
     for number in rounds:
-        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", sum(map(epochs, range(1, number + 1))))
-        done = GENERATIONS * (number - rounds[0])
-        recipe.train(f"ctrl_{number}", "traincontroller.py", "--generations", generations + done)
+        mdrnn_epochs = more_epochs + sum(map(epochs, range(1, number + 1)))
+        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", mdrnn_epochs)
+        done = generations + GENERATIONS * (number - rounds[0])
+        recipe.train(f"ctrl_{number}", "traincontroller.py", "--generations", done, *options)
         recipe.generate(number, ROLLOUTS, "--noise", NOISE)
 
 

@@ -1,0 +1,179 @@
+"""What makes a driver good that learns in M's dream: rounds as in recipes/dream.py, with one factor changed at a time.
+
+    python -m studies.dream_levers --logdir dream --out my_results
+    python -m studies.dream_levers    # prints the runs that are kept
+
+Every setting is tried with each of --seeds seeds and the V of --logdir. What is compared is C's real return, on
+selection tracks in the fast environment, after half of the rounds and after all. Each run is kept in
+<--out>/dream_levers/, and one that lies there is not repeated, so that this may be stopped at any time.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from data.loaders import find_rollouts, load_rollout
+from envs.dream import DreamSettings
+from envs.games import DREAM
+from evolution.run import open_run
+from evolution.search import MIRRORED, MIRRORED_BY_SIZE, SearchSettings
+from evolution.train import drive, evolve
+from recipes.dream import GENERATIONS, NOISE, ROLLOUTS, epochs
+from recipes.steps import Recipe
+from studies.compare import with_error
+from utils.checkpoints import write_json
+from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.dreams import dream_pool
+from utils.rollouts import Episode, rollout_pool
+from utils.run_folder import fingerprint, load_controller, load_dreams, load_game, load_world_weights
+from utils.tracks import selection_tracks
+from utils.workers import cores
+
+ROOT = Path(__file__).parent.parent
+FIRST_GENERATIONS = 16
+
+
+class Setting(NamedTuple):
+    """What a run changes: of the dreams, of the search, what C sees, the noise in its rollouts, and whether M sees
+    them, or as many random ones instead."""
+
+    dream: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    inputs: str = "z"
+    noise: float = NOISE
+    own_rollouts: bool = True
+
+
+BASE = SearchSettings(MIRRORED, population=128, samples=1, sigma=0.05, memory_sigma=0.05, patience=100)
+TEMPERATURE = 1.7
+SETTINGS = {
+    "base": Setting(),
+    "temperature 1": Setting({"temperature": 1.0}),
+    "temperature 2.4": Setting({"temperature": 2.4}),
+    "horizon 300": Setting({"horizon": 300}),
+    "dreams begin anywhere": Setting({"beginnings": 0.0}),
+    "half of the dreams begin anywhere": Setting({"beginnings": 0.5}),
+    "pairs count by size": Setting(search={"search": MIRRORED_BY_SIZE}),
+    "sigma 0.025": Setting(search={"sigma": 0.025, "memory_sigma": 0.025}),
+    "z and h": Setting(inputs="zh"),
+    "no noise in its rollouts": Setting(noise=0.0),
+    "random rollouts only": Setting(own_rollouts=False),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
+    parser.add_argument("--logdir", type=Path, help="run folder with V; without it, nothing is trained")
+    parser.add_argument("--rounds", type=positive_int, default=20, help="rounds of a run")
+    parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a C is scored on")
+    parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="where the runs are kept")
+    parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
+    args = parser.parse_args(argv)
+    if unknown := set(args.only or []) - SETTINGS.keys():
+        parser.error(f"no setting {sorted(unknown)}; there are {list(SETTINGS)}")
+
+    out = args.out / "dream_levers"
+    if args.logdir:
+        train(args, out)
+    elif not any(out.glob("*.json")):
+        raise UserError(f"{out}: no runs are kept there; train some with --logdir")
+    print_table(out)
+
+
+def train(args: Any, out: Path) -> None:
+    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
+    terms = {"rounds": args.rounds, "tracks": args.tracks, "vae": fingerprint(args.logdir, "vae")}
+    for path in out.glob("*.json"):
+        run = json.loads(path.read_text())
+        if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
+            raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
+    for seed in range(args.seeds):
+        for name in args.only or SETTINGS:
+            path = out / f"{name.replace(' ', '_')}_{seed}.json"
+            if not path.exists():
+                print(f"== {name}, seed {seed} ==")
+                recipe = Recipe(args.logdir / "studies" / "dream_levers" / path.stem, "dream", seed)
+                shutil.copytree(args.logdir / "vae", recipe.logdir / "vae", dirs_exist_ok=True)
+                scores = train_one(recipe, SETTINGS[name], args.rounds, args.tracks)
+                write_json(path, {"setting": name, "options": SETTINGS[name]._asdict(), "seed": seed} | terms | scores)
+                shutil.rmtree(recipe.logdir)
+                shutil.rmtree(recipe.dataset)
+
+
+def train_one(recipe: Recipe, setting: Setting, rounds: int, tracks: int) -> dict[str, Any]:
+    """The rounds of a run; returns its scores after half of them and after all."""
+    own = ROLLOUTS * rounds
+    recipe.generate(0, 100 if setting.own_rollouts else 100 + own)
+    scores: list[dict[str, Any]] = []
+    for number in range(1, rounds + 1):
+        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", sum(map(epochs, range(1, number + 1))))
+        generations = FIRST_GENERATIONS + GENERATIONS * (number - 1)
+        recipe.once(f"ctrl_{number}", dream_on, recipe.logdir, setting, generations, recipe.seed)
+        if number in (rounds // 2, rounds):
+            scores.append(score(recipe, tracks))
+        if setting.own_rollouts and number < rounds:
+            recipe.generate(number, ROLLOUTS, "--noise", setting.noise)
+    return {"scores": scores}
+
+
+def dream_on(logdir: Path, setting: Setting, generations: int, seed: int) -> None:
+    """C evolves in the dream, up to so many generations in all."""
+    game, sizes = load_game(logdir)
+    sizes = replace(sizes, inputs=setting.inputs)
+    settings = replace(BASE, **setting.search, seed=seed)
+    run = open_run(logdir, game, DREAM, sizes, settings, None, reload=True)
+    dreams = load_dreams(logdir, DreamSettings(**{"temperature": TEMPERATURE} | setting.dream))
+    with dream_pool(dreams, sizes, cores(), settings.episodes, logdir / "tmp") as pool:
+        evolve(run, settings, pool, generations=generations)
+
+
+def score(recipe: Recipe, tracks: int) -> dict[str, Any]:
+    """The real return of C, and how many steps V and M have seen."""
+    game, _ = load_game(recipe.logdir)
+    controller = load_controller(recipe.logdir)
+    weights = load_world_weights(recipe.logdir, controller.sizes)
+    device, logs = torch.device("cpu"), recipe.logdir / "tmp"
+    episodes = [Episode(controller.to_vector().numpy(), seed) for seed in selection_tracks(tracks)]
+    with rollout_pool(game, game.training_kind, weights, device, cores(), len(episodes), logs) as pool:
+        returns, lengths = drive(pool, episodes, None)
+    steps = sum(len(load_rollout(path, ("rewards",))[0]) for path in find_rollouts(recipe.dataset))
+    print(f"real return {returns.mean():.1f} +- {returns.std():.1f} after {steps} real steps")
+    return {"real_steps": steps, "returns": returns.tolist(), "lengths": lengths.astype(int).tolist()}
+
+
+def print_table(out: Path) -> None:
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(out.glob("*.json")):
+        run = json.loads(path.read_text())
+        runs.setdefault(run["setting"], []).append(run)
+    print("\n| setting | real steps | mean at half | mean | each run | over tracks | below 500 |")
+    print("|---|---|---|---|---|---|---|")
+    for name, group in sorted(runs.items(), key=lambda item: -mean(last_means(item[1]))):
+        last = [run["scores"][-1] for run in group]
+        halves = [mean(run["scores"][0]["returns"]) for run in group]
+        cells = [
+            name,
+            f"{mean(row['real_steps'] for row in last):.0f}",
+            with_error(halves),
+            with_error(last_means(group)),
+        ]
+        cells += [" ".join(f"{value:.0f}" for value in last_means(group))]
+        returns = np.array([row["returns"] for row in last])
+        cells += [f"± {returns.std(axis=1).mean():.0f}", f"{(returns < 500).mean():.0%}"]
+        print(f"| {' | '.join(cells)} |")
+
+
+def last_means(runs: list[dict[str, Any]]) -> list[float]:
+    return [mean(run["scores"][-1]["returns"]) for run in runs]
+
+
+if __name__ == "__main__":
+    run_script(main)
