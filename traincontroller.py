@@ -32,6 +32,7 @@ from utils.commandline import (
     positive_float,
     positive_int,
     run_script,
+    share,
 )
 from utils.dreams import dream_pool
 from utils.provenance import recorded
@@ -91,13 +92,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="where C learns: a kind of environment, or M's dream; without it, the game's fastest",
     )
     machine("--temperature", type=positive_float, default=1.0, help="of the dream: the higher, the less certain it is")
+    machine(
+        "--beginnings", type=share, default=1.0, help="of dreams: how many begin where rollouts do; others anywhere"
+    )
     machine("--eval-env", choices=environment_kinds(), help="score the mean here, too; that decides nothing")
     machine("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
     machine("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(group)
     args = parser.parse_args(argv)
-    if args.temperature != 1 and args.env != DREAM:
-        parser.error(f"argument --temperature: only --env {DREAM} has one")
+    for option in ("temperature", "beginnings"):
+        if getattr(args, option) != 1 and args.env != DREAM:
+            parser.error(f"argument --{option}: of --env {DREAM} only")
     if len(args.sigma) > 2:
         parser.error("argument --sigma: at most two numbers")
     try:
@@ -130,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     make_eval_pool: Callable[[], AbstractContextManager[WorkerPool | None]] = nullcontext
     if args.eval_env:
         make_eval_pool = pool_maker(args, game, pick_kind(args.eval_env, "", game), sizes, settings.eval_episodes)
-    world = f"{DREAM} at temperature {args.temperature:g}" if args.env == DREAM else args.env
+    world = args.env
+    if args.env == DREAM:
+        world += f" at temperature {args.temperature:g}, {args.beginnings:.0%} from the beginning"
     if args.target_return is None:
         args.target_return = float("inf") if args.env == DREAM else game.target_return
     run = open_run(args.logdir, game, world, sizes, settings, args.warm_start, reload=not args.noreload)
@@ -146,7 +153,7 @@ def pool_maker(
     or does not do for it."""
     workers, logs = args.max_workers, args.logdir / "tmp"
     if kind == DREAM:
-        dreams = load_dreams(args.logdir, DreamSettings(args.temperature))
+        dreams = load_dreams(args.logdir, DreamSettings(args.temperature, beginnings=args.beginnings))
         return partial(dream_pool, dreams, sizes, workers, episodes, logs)
     weights, device = load_world_weights(args.logdir, sizes), pick_device(args.device)
     return partial(rollout_pool, game, kind, weights, device, workers, episodes, logs, args.float32)

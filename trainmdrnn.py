@@ -19,6 +19,7 @@ from torchvision.utils import make_grid
 
 from data.encoding import KeptLatents, encode
 from data.loaders import (
+    FAILURE_LENGTH,
     LatentDataset,
     Sequences,
     find_rollouts,
@@ -30,7 +31,7 @@ from data.loaders import (
 from data.starts import gather_starts
 from models.mdrnn import MDRNN, Prediction, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent, to_images
-from utils.commandline import ScriptParser, UserError, pick_device, run_script
+from utils.commandline import ScriptParser, UserError, natural_int, pick_device, run_script
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
 from utils.run_folder import fingerprint, is_trained, load_game, load_vae
@@ -45,6 +46,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = ScriptParser(__file__, __doc__)
     add_training_arguments(parser, "mdrnn")
     parser.add_argument("--include_reward", action="store_true", help="also learn to predict the reward")
+    parser.add_argument(
+        "--failures",
+        type=natural_int,
+        default=0,
+        help=f"see the last {FAILURE_LENGTH} steps of rollouts that were given up so many times more than the rest",
+    )
     parser.add_argument(
         "--head-only",
         action="store_true",
@@ -152,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     dtype = torch.float32 if args.float32 else fast_dtype(device)
     see = KeptLatents(run.folder / "latents", fingerprint(args.logdir, "vae"), vae, device, dtype)
-    train_set, test_set = (LatentDataset(part, vae.sizes, see) for part in (train_files, test_files))
+    train_set = LatentDataset(train_files, vae.sizes, see, args.failures, game.max_steps)
+    test_set = LatentDataset(test_files, vae.sizes, see)
     objective = SequenceObjective(vae, mdrnn, train_set, test_files[0], args, device)
     with recorded(run.folder, args):
         train(run, objective, train_set, test_set, args.epochs, args.seed, pictures=not args.nosamples)

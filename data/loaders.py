@@ -30,6 +30,7 @@ TEST_EVERY = 10  # one rollout in so many is held out
 FRAMES_PER_EPOCH = 100_000  # 1.2 GB of training frames in memory
 TEST_FRAMES = 10_000
 SEQUENCE_LENGTH = 32  # steps, as in the 2018 implementation
+FAILURE_LENGTH = 240  # last steps of a rollout that was given up: the mistake, and the steps without progress after it
 
 
 def find_rollouts(dataset: Path) -> list[Path]:
@@ -160,9 +161,16 @@ class LatentDataset(Dataset):
     thousandth of mu, the narrowest posteriors are a hundredth wide.
 
     The items of a tensor of indices (B,) are `Sequences`.
+
+    failures: so many times more than the rest are the last steps seen of rollouts that neither ended by themselves nor
+    by the limit of `max_steps`. M learns too little from mistakes otherwise, which are rare.
     """
 
-    def __init__(self, files: list[Path], sizes: Sizes, see: Callable[[Path], Tensor]):
+    def __init__(
+        self, files: list[Path], sizes: Sizes, see: Callable[[Path], Tensor], failures: int = 0, max_steps: int = 0
+    ):
+        self._failures = failures
+        self._max_steps = max_steps
         columns: list[list[Tensor]] = [[], [], [], [], []]
         for file in tqdm(files, desc="encoding", unit="rollout", leave=False, disable=None):
             others = load_rollout(file, ("actions", "rewards", "terminals"), sizes)
@@ -204,9 +212,13 @@ class LatentDataset(Dataset):
         starts, ends = [], []
         begin = 0
         for end in self._ends.tolist():
-            here = torch.arange(begin - shift, end, SEQUENCE_LENGTH).clamp(min=begin)
-            starts.append(here)
-            ends.append(torch.full_like(here, end))
+            given_up = end - begin < self._max_steps and not self._terminals[end - 1]
+            for time in range(1 + self._failures * given_up):
+                first = begin if time == 0 else max(begin, end - FAILURE_LENGTH)
+                again = (shift + time * SEQUENCE_LENGTH // (1 + self._failures)) % SEQUENCE_LENGTH  # other borders
+                here = torch.arange(first - again, end, SEQUENCE_LENGTH).clamp(min=begin)
+                starts.append(here)
+                ends.append(torch.full_like(here, end))
             begin = end
         self._sequence_starts, self._sequence_ends = torch.cat(starts), torch.cat(ends)
 

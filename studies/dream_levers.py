@@ -52,14 +52,14 @@ class Setting(NamedTuple):
 
 
 BASE = SearchSettings(MIRRORED, population=128, samples=1, sigma=0.05, memory_sigma=0.05, patience=100)
-TEMPERATURE = 1.7
+DREAMS = {"temperature": 1.3, "beginnings": 0.5}
 SETTINGS = {
     "base": Setting(),
     "temperature 1": Setting({"temperature": 1.0}),
-    "temperature 2.4": Setting({"temperature": 2.4}),
+    "temperature 1.7": Setting({"temperature": 1.7}),
     "horizon 300": Setting({"horizon": 300}),
-    "dreams begin anywhere": Setting({"beginnings": 0.0}),
-    "half of the dreams begin anywhere": Setting({"beginnings": 0.5}),
+    "all dreams begin anywhere": Setting({"beginnings": 0.0}),
+    "all dreams begin where rollouts do": Setting({"beginnings": 1.0}),
     "pairs count by size": Setting(search={"search": MIRRORED_BY_SIZE}),
     "sigma 0.025": Setting(search={"sigma": 0.025, "memory_sigma": 0.025}),
     "z and h": Setting(inputs="zh"),
@@ -130,7 +130,7 @@ def dream_on(logdir: Path, setting: Setting, generations: int, seed: int) -> Non
     sizes = replace(sizes, inputs=setting.inputs)
     settings = replace(BASE, **setting.search, seed=seed)
     run = open_run(logdir, game, DREAM, sizes, settings, None, reload=True)
-    dreams = load_dreams(logdir, DreamSettings(**{"temperature": TEMPERATURE} | setting.dream))
+    dreams = load_dreams(logdir, DreamSettings(**DREAMS | setting.dream))
     with dream_pool(dreams, sizes, cores(), settings.episodes, logdir / "tmp") as pool:
         evolve(run, settings, pool, generations=generations)
 

@@ -404,6 +404,8 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path):
         ("traincontroller.py", ["--search", "mirrored", "--pop-size", "5"], 2, "even"),
         ("traincontroller.py", ["--sigma", "1", "2", "3"], 2, "at most two"),
         ("traincontroller.py", ["--temperature", "1.5"], 2, "--env dream"),
+        ("traincontroller.py", ["--beginnings", "0.5"], 2, "--env dream"),
+        ("traincontroller.py", ["--env", "dream", "--beginnings", "1.5"], 2, "more than 1"),
         ("test_controller.py", ["--episodes", "0"], 2, "--episodes"),
         ("test_controller.py", ["--record", "film.avi"], 2, ".gif"),
         ("test_controller.py", ["--json", "docs"], 2, "is a folder"),

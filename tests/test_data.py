@@ -12,6 +12,7 @@ from conftest import assert_one_line_error, drive_all, episode_runner, run, star
 
 from data.encoding import KeptLatents, encode
 from data.loaders import (
+    FAILURE_LENGTH,
     SEQUENCE_LENGTH,
     FrameDataset,
     LatentDataset,
@@ -361,6 +362,31 @@ def test_sequences_of_rollouts_of_different_lengths(tmp_path):
         assert (batch.has_next == (batch.real & (batch.rewards < step_ends))).all()
         assert (batch.terminals[batch.real] == (batch.rewards == step_ends)[batch.real]).all()
         assert ((batch.next_latents - batch.latents)[batch.has_next].abs() < 0.2).all()
+
+
+def test_failures_are_seen_more_often(tmp_path):
+    """The last steps of a rollout that was given up, so many times more than without."""
+    files = make_dataset(tmp_path, [500, 400, 300])
+    arrays = load_rollout(files[0], Rollout._fields)
+    save_rollout(files[0], pack_rollout(Rollout(*arrays[:3], np.zeros(500, bool))))  # it did not end by itself
+
+    def seen(failures: int, max_steps: int, shift: int) -> torch.Tensor:
+        dataset = LatentDataset(files, CARRACING_SIZES, fake_encoder, failures, max_steps)
+        dataset.cut(shift)
+        batch = dataset[torch.arange(len(dataset))]
+        assert (
+            batch.has_next == (batch.real & (batch.rewards < torch.tensor([499.0, 399, 299])[rollout(batch)]))
+        ).all()
+        return torch.bincount((1000 * rollout(batch) + batch.rewards.long())[batch.real], minlength=3000)
+
+    def rollout(batch):
+        return batch.latents[..., 0].round().long()
+
+    for shift in (0, 13):
+        more = seen(2, 1000, shift) - seen(0, 1000, shift)
+        assert (more[500 - FAILURE_LENGTH : 500] == 2).all()
+        assert not more[: 500 - FAILURE_LENGTH - SEQUENCE_LENGTH].any() and not more[500:].any()
+        assert (seen(2, 500, shift) == seen(0, 500, shift)).all()  # at the limit of steps it was not given up
 
 
 def test_latents_are_drawn_anew_and_follow_the_seed(tmp_path):

@@ -204,7 +204,8 @@ def test_killed_in_a_dream_it_goes_on_as_if_nothing_had_been(folder, tmp_path):
     assert torch.equal(one["state_dict"]["fc.weight"], two["state_dict"]["fc.weight"])
 
 
-def test_a_dream_at_another_temperature_is_scored_anew(folder):
+@pytest.mark.parametrize("other", [["--temperature", 1.5], ["--beginnings", 0]])
+def test_other_dreams_are_scored_anew(other, folder):
     succeed(run("traincontroller.py", "--logdir", folder, *SHORT, "--generations", 1))
-    output = succeed(run("traincontroller.py", "--logdir", folder, *SHORT, "--generations", 2, "--temperature", 1.5))
+    output = succeed(run("traincontroller.py", "--logdir", folder, *SHORT, "--generations", 2, *other))
     assert "does not count any more" in output

@@ -97,6 +97,14 @@ natural_float = partial(_finite, positive=False)
 positive_float = partial(_finite, positive=True)
 
 
+def share(text: str) -> float:
+    """argparse type: from 0 to 1."""
+    value = natural_float(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is more than 1")
+    return value
+
+
 def output_file(text: str) -> Path:
     """argparse type: a file that may be written, before an hour is spent on what goes into it."""
     path = Path(text)
