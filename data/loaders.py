@@ -213,8 +213,8 @@ class LatentDataset(Dataset):
         begin = 0
         for end in self._ends.tolist():
             given_up = end - begin < self._max_steps and not self._terminals[end - 1]
-            for time in range(1 + self._failures * given_up):
-                first = begin if time == 0 else max(begin, end - FAILURE_LENGTH)
+            firsts = [begin] + [max(begin, end - FAILURE_LENGTH)] * (self._failures if given_up else 0)
+            for time, first in enumerate(firsts):
                 again = (shift + time * SEQUENCE_LENGTH // (1 + self._failures)) % SEQUENCE_LENGTH  # other borders
                 here = torch.arange(first - again, end, SEQUENCE_LENGTH).clamp(min=begin)
                 starts.append(here)

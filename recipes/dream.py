@@ -41,16 +41,15 @@ def learn(recipe: Recipe, rounds: range, more_epochs: int, generations: int, *op
     """Rounds: some epochs of M, some generations of C, and rollouts of it. M has `more_epochs` beyond those of its
     rounds, and C so many generations in the first of these."""
     for number in rounds:
-        mdrnn_epochs = more_epochs + sum(map(epochs, range(1, number + 1)))
-        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", mdrnn_epochs)
+        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", more_epochs + epochs(number))
         done = generations + GENERATIONS * (number - rounds[0])
         recipe.train(f"ctrl_{number}", "traincontroller.py", "--generations", done, *options)
         recipe.generate(number, ROLLOUTS, "--noise", NOISE)
 
 
 def epochs(number: int) -> int:
-    """Of M in a round: its training takes equally long in all of them, although the dataset grows."""
-    return 210 // (number + 7)
+    """Of M, up to this round: its training takes equally long in all of them, although the dataset grows."""
+    return sum(210 // (round_ + 7) for round_ in range(1, number + 1))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Recipe:
         self.logdir = logdir
         self.dataset = Path("datasets", str(logdir).strip("/").replace("/", "_"))
         self.seed = seed
-        self._preset = f"@presets/{preset}"
+        self.preset = f"@presets/{preset}"
 
     def once(self, name: str, step: Callable[..., None], *arguments: object) -> None:
         """Do a step, if it is not done. Raises UserError if it was done otherwise, by another version of the recipe."""
@@ -48,7 +48,7 @@ class Recipe:
 
     def run(self, script: str, *options: object) -> None:
         """Run a script with the preset and these options."""
-        words = [self._preset, *map(str, options)]
+        words = [self.preset, *map(str, options)]
         print(f"== {time.strftime('%T')} python {script} {' '.join(words)} ==")
         SCRIPTS[script](words)
 

@@ -10,14 +10,13 @@ driven in evolution. Each run is kept in <--out>/<study>/, and one that lies the
 stopped at any time.
 """
 
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +25,7 @@ from matplotlib.figure import Figure
 from evolution.run import open_run
 from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings
 from evolution.train import evolve
+from studies.kept_runs import read_kept_runs, refuse_other_runs, with_error
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.rollouts import rollout_pool
@@ -128,10 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
-    for path in out.glob("*.json"):
-        run = json.loads(path.read_text())
-        if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
-            raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
+    refuse_other_runs(out, terms)
     wanted = [(name, seed) for seed in range(args.seeds) for name in args.only or settings]
     missing = {run: path for run in wanted if not (path := run_path(out, *run)).exists()}
     for name, _ in missing:
@@ -182,10 +179,10 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
 
 def read_runs(folder: Path) -> Runs:
     """The runs kept in a folder, best setting first."""
-    runs: Runs = {}
-    for path in sorted(folder.glob("*.json")):
-        run = json.loads(path.read_text())
-        runs.setdefault(run["setting"], []).append([row for row in run["history"] if "return/mean" in row])
+    kept = read_kept_runs(folder)
+    runs = {
+        name: [[row for row in run["history"] if "return/mean" in row] for run in group] for name, group in kept.items()
+    }
     return dict(sorted(runs.items(), key=lambda item: -mean([run[-1]["return/mean"] for run in item[1]])))
 
 
@@ -215,11 +212,6 @@ def draw(runs: Runs, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)
-
-
-def with_error(values: list[float]) -> str:
-    """Mean and standard error of several runs."""
-    return f"{mean(values):.0f} ± {stdev(values) / len(values) ** 0.5:.0f}" if len(values) > 1 else f"{values[0]:.0f}"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ selection tracks in the fast environment, after half of the rounds and after all
 <--out>/dream_levers/, and one that lies there is not repeated, so that this may be stopped at any time.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,11 +22,12 @@ from data.loaders import find_rollouts, load_rollout
 from envs.dream import DreamSettings
 from envs.games import DREAM
 from evolution.run import open_run
-from evolution.search import MIRRORED, MIRRORED_BY_SIZE, SearchSettings
+from evolution.search import MIRRORED_BY_SIZE
 from evolution.train import drive, evolve
 from recipes.dream import GENERATIONS, NOISE, ROLLOUTS, epochs
 from recipes.steps import Recipe
-from studies.compare import with_error
+from studies.kept_runs import read_kept_runs, refuse_other_runs, with_error
+from traincontroller import parse_arguments, settings_of
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.dreams import dream_pool
@@ -51,8 +51,6 @@ class Setting(NamedTuple):
     own_rollouts: bool = True
 
 
-BASE = SearchSettings(MIRRORED, population=128, samples=1, sigma=0.05, memory_sigma=0.05, patience=100)
-DREAMS = {"temperature": 1.3, "beginnings": 0.5}
 SETTINGS = {
     "base": Setting(),
     "temperature 1": Setting({"temperature": 1.0}),
@@ -91,10 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(args: Any, out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     terms = {"rounds": args.rounds, "tracks": args.tracks, "vae": fingerprint(args.logdir, "vae")}
-    for path in out.glob("*.json"):
-        run = json.loads(path.read_text())
-        if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
-            raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
+    refuse_other_runs(out, terms)
     for seed in range(args.seeds):
         for name in args.only or SETTINGS:
             path = out / f"{name.replace(' ', '_')}_{seed}.json"
@@ -114,9 +109,9 @@ def train_one(recipe: Recipe, setting: Setting, rounds: int, tracks: int) -> dic
     recipe.generate(0, 100 if setting.own_rollouts else 100 + own)
     scores: list[dict[str, Any]] = []
     for number in range(1, rounds + 1):
-        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", sum(map(epochs, range(1, number + 1))))
+        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", epochs(number))
         generations = FIRST_GENERATIONS + GENERATIONS * (number - 1)
-        recipe.once(f"ctrl_{number}", dream_on, recipe.logdir, setting, generations, recipe.seed)
+        recipe.once(f"ctrl_{number}", dream_on, recipe.logdir, recipe.preset, recipe.seed, setting, generations)
         if number in (rounds // 2, rounds):
             scores.append(score(recipe, tracks))
         if setting.own_rollouts and number < rounds:
@@ -124,13 +119,15 @@ def train_one(recipe: Recipe, setting: Setting, rounds: int, tracks: int) -> dic
     return {"scores": scores}
 
 
-def dream_on(logdir: Path, setting: Setting, generations: int, seed: int) -> None:
-    """C evolves in the dream, up to so many generations in all."""
+def dream_on(logdir: Path, preset: str, seed: int, setting: Setting, generations: int) -> None:
+    """C evolves in the dream, up to so many generations in all, as the preset says but for the setting."""
+    args = parse_arguments([preset, "--logdir", str(logdir), "--seed", str(seed)])
     game, sizes = load_game(logdir)
     sizes = replace(sizes, inputs=setting.inputs)
-    settings = replace(BASE, **setting.search, seed=seed)
+    settings = replace(settings_of(args), patience=game.patience, **setting.search)
+    dreaming = replace(DreamSettings(args.temperature, beginnings=args.beginnings), **setting.dream)
     run = open_run(logdir, game, DREAM, sizes, settings, None, reload=True)
-    dreams = load_dreams(logdir, DreamSettings(**DREAMS | setting.dream))
+    dreams = load_dreams(logdir, dreaming)
     with dream_pool(dreams, sizes, cores(), settings.episodes, logdir / "tmp") as pool:
         evolve(run, settings, pool, generations=generations)
 
@@ -150,10 +147,7 @@ def score(recipe: Recipe, tracks: int) -> dict[str, Any]:
 
 
 def print_table(out: Path) -> None:
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(out.glob("*.json")):
-        run = json.loads(path.read_text())
-        runs.setdefault(run["setting"], []).append(run)
+    runs = read_kept_runs(out)
     print("\n| setting | real steps | mean at half | mean | each run | over tracks | below 500 |")
     print("|---|---|---|---|---|---|---|")
     for name, group in sorted(runs.items(), key=lambda item: -mean(last_means(item[1]))):
