@@ -38,13 +38,13 @@ from utils.run_folder import fingerprint, is_trained, load_game, load_vae
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
 from utils.training_run import TrainingRun
 
-LEARNING_RATE = 6e-3
+BATCH_SIZE, LEARNING_RATE = 64, 6e-3
 DREAM_WARM_UP, DREAM_LENGTH, DREAM_STRIDE = 40, 48, 4  # steps; every DREAM_STRIDE-th is shown
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = ScriptParser(__file__, __doc__)
-    add_training_arguments(parser, "mdrnn")
+    add_training_arguments(parser, "mdrnn", SequenceObjective.items, BATCH_SIZE, LEARNING_RATE)
     parser.add_argument("--include_reward", action="store_true", help="also learn to predict the reward")
     parser.add_argument(
         "--failures",
@@ -68,7 +68,6 @@ class SequenceObjective(Objective):
 
     title = "M: loss per predicted number"
     items = "sequences"
-    batch_size = 64
     gradient_limit = 1.0  # a surprising step can make a huge one where a predicted width is small
     terms = ("gmm", "terminal", "reward")
 
@@ -76,6 +75,7 @@ class SequenceObjective(Objective):
         self, vae: VAE, mdrnn: MDRNN, begun: LatentDataset, shown: Path, args: argparse.Namespace, device: torch.device
     ):
         """begun: the rollouts whose moments dreams begin at; shown: the one that `pictures` shows."""
+        self.batch_size = args.batch_size
         self._begun = begun
         self._vae = vae
         self._mdrnn = mdrnn
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN(vae.sizes).to(device)
     mdrnn.rnn.requires_grad_(not args.head_only)
-    optimizer = torch.optim.Adam(mdrnn.parameters(), lr=LEARNING_RATE, fused=True)
+    optimizer = torch.optim.Adam(mdrnn.parameters(), lr=args.learning_rate, fused=True)
     yardstick = f"{name_rollouts(test_files, args.dataset)} as seen by V {fingerprint(args.logdir, 'vae')}"
     yardstick += ", with rewards" if args.include_reward else ""
     facts = {"game": game.name, "sizes": mdrnn.sizes.to_dict(), "include_reward": args.include_reward}

@@ -24,20 +24,19 @@ from data.loaders import (
     split_rollouts,
 )
 from models.vae import VAE, to_images, vae_loss
-from utils.commandline import ScriptParser, natural_float, pick_device, positive_int, run_script
+from utils.commandline import ScriptParser, natural_float, pick_device, run_script
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
 from utils.training_run import TrainingRun
 
-LEARNING_RATE, BETAS = 3e-3, (0.9, 0.99)  # for 128 frames a step
+BATCH_SIZE, LEARNING_RATE, BETAS = 128, 3e-3, (0.9, 0.99)
 PICTURES = 64  # in a grid of samples; a quarter of it in the pairs
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = ScriptParser(__file__, __doc__)
-    add_training_arguments(parser, "vae")
-    parser.add_argument("--batch-size", type=positive_int, default=128, help="frames a step")
+    add_training_arguments(parser, "vae", FrameObjective.items, BATCH_SIZE, LEARNING_RATE)
     parser.add_argument(
         "--kl-weight",
         type=natural_float,
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     seed_epoch(args.seed, 0)
     vae = VAE(game.sizes).to(device)
-    optimizer = torch.optim.Adam(vae.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=args.learning_rate, betas=BETAS, fused=True)
     yardstick = f"{name_rollouts(test_files, args.dataset)}, weight {args.kl_weight}"
     facts = {"game": game.name, "sizes": vae.sizes.to_dict()}
     run = TrainingRun(args.logdir / "vae", vae, optimizer, yardstick, facts)

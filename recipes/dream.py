@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     see(recipe, 0, 3)
     learn(recipe, range(1, 15), 15, 16)
     see(recipe, 1, 8)
-    learn(recipe, range(15, 41), 40, 80)
-    learn(recipe, range(41, 61), 40, 288, *CAREFUL)
+    learn(recipe, range(15, 31), 40, 80)
+    learn(recipe, range(31, 61), 40, 208, *CAREFUL)
     recipe.score()
 
 

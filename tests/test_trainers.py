@@ -108,6 +108,18 @@ def test_other_test_data_make_the_old_best_worthless(script, stage, tiny_run, ti
     assert [row["learning_rate"] for row in best["history"]] == [first_rate, 1e-5, first_rate]
 
 
+@both_trainers
+def test_another_learning_rate_is_gone_on_with(script, stage, tiny_run, tiny_dataset):
+    state = checkpoint(tiny_run, stage)
+    state["optimizer"]["param_groups"][0]["lr"] = 1e-5  # has been halved
+    save_checkpoint(tiny_run / stage / "checkpoint.tar", state)
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples", "--learning-rate", 1e-3]
+    succeed(run(script, *options, "--epochs", 2))
+    succeed(run(script, *options, "--epochs", 3))
+    rates = [row["learning_rate"] for row in checkpoint(tiny_run, stage)["history"]]
+    assert rates == [state["history"][0]["learning_rate"], 1e-3, 1e-3]
+
+
 def test_the_divergence_counts_as_much_as_it_is_told_to(tiny_run, tiny_dataset):
     options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples"]
     assert "does not count any more" in succeed(run("trainvae.py", *options, "--epochs", 2, "--kl-weight", 5))

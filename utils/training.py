@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 from tqdm import tqdm
 
-from utils.commandline import add_device_argument, natural_int, uninterrupted
+from utils.commandline import add_device_argument, natural_int, positive_float, positive_int, uninterrupted
 from utils.curves import draw_loss_curve
 from utils.logs import CurveWriter
 from utils.training_run import TrainingRun
@@ -60,12 +60,16 @@ def seed_epoch(seed: int, epoch: int) -> None:
     torch.manual_seed(seed * 1_000_003 + epoch)
 
 
-def add_training_arguments(parser: argparse.ArgumentParser, stage: str) -> None:
-    """The options that V's and M's training have in common."""
+def add_training_arguments(
+    parser: argparse.ArgumentParser, stage: str, items: str, batch_size: int, learning_rate: float
+) -> None:
+    """The options that V's and M's training have in common, two of them with the stage's own defaults."""
     option = parser.add_argument
     option("--logdir", type=Path, required=True, help=f"run folder; the results are in its folder {stage}")
     option("--dataset", type=Path, default=Path("datasets/carracing"), help="folder of the rollouts")
     option("--epochs", type=natural_int, default=20, help="epochs in all; 0: leave the model untrained")
+    option("--batch-size", type=positive_int, default=batch_size, help=f"{items} a step")
+    option("--learning-rate", type=positive_float, default=learning_rate, help="at first; halved when it stalls")
     option("--nosamples", action="store_true", help="make no pictures")
     option("--seed", type=natural_int, default=0, help="decides weights, order and noise")
     option("--noreload", action="store_true", help="start over instead of going on from checkpoint.tar")

@@ -73,13 +73,18 @@ class TrainingRun:
         self.scheduler = ReduceLROnPlateau(self.optimizer, factor=0.5, patience=PLATEAU_PATIENCE, threshold=0)
         self.stopping = EarlyStopping(STOPPING_PATIENCE)
 
+    @property
+    def learning_rate(self) -> float:
+        """The one that training begins with."""
+        return float(self.optimizer.defaults["lr"])
+
     def resume(self) -> bool:
         """Go on from the folder's checkpoint.tar, or its best.tar where that is all there is; False if training begins,
         be it at the weights found there: a shipped model has no optimizer, M of the 2018 implementation another one.
         Raises UserError if the file is damaged.
 
-        The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then, and
-        the learning rate begins anew.
+        The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then. The
+        learning rate begins anew then, and if the training began with another one.
         """
         path = file_to_resume(self.folder)
         if path is None:
@@ -102,7 +107,9 @@ class TrainingRun:
                 print("the test loss is measured otherwise than before: the best so far does not count any more")
                 self.stopping = EarlyStopping(self.stopping.patience)
                 self.scheduler.best, self.scheduler.num_bad_epochs = float("inf"), 0
-                self.optimizer.param_groups[0]["lr"] = self.optimizer.defaults["lr"]
+                state["learning_rate"] = None
+            if state.get("learning_rate", self.learning_rate) != self.learning_rate:
+                self.optimizer.param_groups[0]["lr"] = self.learning_rate
         except (LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
@@ -148,6 +155,7 @@ class TrainingRun:
             "scheduler": self.scheduler.state_dict(),
             "earlystopping": self.stopping.state_dict(),
             "yardstick": self.yardstick,
+            "learning_rate": self.learning_rate,
             "history": self.history,
             **self.facts,
         }
