@@ -41,12 +41,12 @@ def controller_inputs(sizes: Sizes, latents: Tensor, hidden: Tensor, cell: Tenso
     return torch.cat([latents, hidden, cell][: len(sizes.inputs)], dim=-1)
 
 
-def drive_batch(sizes: Sizes, controllers: Tensor, inputs: Tensor) -> Tensor:
-    """The actions (N, A) of N controllers, each with an input of its own.
+def drive_batch(sizes: Sizes, controllers: Tensor, latents: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
+    """The actions (N, A) of N controllers, each in a state of its own: latents (N, L), M's hidden and cell (N, H).
 
-    controllers (N, P), a row as `Controller.to_vector` makes it; inputs (N, I), see `controller_inputs`.
+    controllers (N, P), a row as `Controller.to_vector` makes it.
     """
-    x = inputs
+    x = controller_inputs(sizes, latents, hidden, cell)
     lengths = [length for count, outputs in sizes.layers for length in (count * outputs, outputs)]
     parameters = controllers.split(lengths, dim=1)
     for layer, (count, outputs) in enumerate(sizes.layers):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.controller import controller_inputs, drive_batch
+from models.controller import drive_batch
 from models.mdrnn import MDRNN
 from models.sizes import Sizes
 from models.vae import FRAME_SIZE, VAE, Encoder
@@ -96,7 +96,7 @@ class WorldModel:
     @torch.inference_mode()
     def act(self, latents: Tensor, controllers: Tensor, hidden: Tensor, cell: Tensor, noise: Tensor) -> Tensor:
         """The actions (N, A) of N controllers in latents (N, L); the rest is as in `step`, but M's state stays."""
-        actions = drive_batch(self.sizes, controllers, controller_inputs(self.sizes, latents, hidden, cell))
+        actions = drive_batch(self.sizes, controllers, latents, hidden, cell)
         return (actions + noise).clamp(*self._box)
 
     @torch.inference_mode()

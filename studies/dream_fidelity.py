@@ -24,7 +24,7 @@ from tqdm import tqdm
 from data.encoding import encode
 from envs.dream import DreamBatch, DreamSettings
 from envs.games import Game
-from models.controller import Controller, controller_inputs, drive_batch
+from models.controller import Controller, drive_batch
 from models.sizes import Sizes
 from models.vae import to_images
 from models.world_model import padded
@@ -142,8 +142,8 @@ def dream(dreams: Dreams, sizes: Sizes, controllers: np.ndarray, seeds: list[int
     rewards, lengths = np.full((count, game.max_steps), game.idle_reward), np.full(count, game.max_steps)
     going_on = np.ones(count, bool)
     for step in tqdm(range(game.max_steps), "dreaming", unit="step", leave=False, disable=None):
-        inputs = controller_inputs(sizes, batch.latents, batch.hidden, batch.cell)
-        steps = batch.step(count, drive_batch(sizes, parameters, inputs))
+        actions = drive_batch(sizes, parameters, batch.latents, batch.hidden, batch.cell)
+        steps = batch.step(count, actions)
         rewards[going_on, step] = steps.rewards[going_on]
         ended = going_on & (steps.terminated | steps.truncated)
         rewards[going_on & steps.terminated, step + 1 :] = 0
@@ -181,8 +181,8 @@ def strip(logdir: Path, dreams: Dreams, controller: Controller, seed: int) -> Te
     for step in range(STRIP_STEPS.stop):
         if step % STRIP_STEPS.step == 0:
             dreamed.append(vae.decoder(batch.latents[:1])[0])
-        inputs = controller_inputs(sizes, batch.latents, batch.hidden, batch.cell)
-        batch.step(1, drive_batch(sizes, torch.from_numpy(parameters).expand(len(inputs), -1), inputs))
+        controllers = torch.from_numpy(parameters).expand(len(batch.latents), -1)
+        batch.step(1, drive_batch(sizes, controllers, batch.latents, batch.hidden, batch.cell))
     return make_grid([*to_images(frames), *dreamed[: len(frames)]], nrow=len(frames))
 
 

@@ -10,7 +10,7 @@ import torch
 
 from envs.dream import DreamBatch, DreamSettings, Starts
 from envs.games import Game
-from models.controller import controller_inputs, drive_batch
+from models.controller import drive_batch
 from models.sizes import Sizes
 from models.world_model import Weights, padded
 from utils.rollouts import Episode, Outcome
@@ -77,10 +77,8 @@ class DreamRunner:
         if count == 0:
             return []
         rows = padded(count)
-        inputs = controller_inputs(
-            self._sizes, self._batch.latents[:rows], self._batch.hidden[:rows], self._batch.cell[:rows]
-        )
-        steps = self._batch.step(count, drive_batch(self._sizes, self._controllers[:rows], inputs))
+        state = [column[:rows] for column in (self._batch.latents, self._batch.hidden, self._batch.cell)]
+        steps = self._batch.step(count, drive_batch(self._sizes, self._controllers[:rows], *state))
         self._returns[:count] += steps.rewards - steps.charges
         self._lengths[:count] += 1
         # From the last row down, so that the row that moves into a gap is one that goes on.
