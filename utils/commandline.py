@@ -15,11 +15,8 @@ from typing import Any, NoReturn
 
 import torch
 
+from envs.errors import UserError
 from envs.games import Game
-
-
-class UserError(Exception):
-    """A mistake that the user can mend: its message is one line that names the file and the mending command."""
 
 
 def run_script(main: Callable[[], None]) -> None:
