@@ -33,7 +33,14 @@ def brown(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarra
     return actions
 
 
-POLICIES: dict[str, Policy] = {"brown": brown, "white": white}
+def held(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
+    """Actions (steps, A) float32, each uniform over the action box and held for 1 to 10 steps, as in the paper's code
+    for Take Cover (doomrnn)."""
+    holds = generator.integers(1, 11, size=steps)
+    return white(generator, sizes, steps).repeat(holds, axis=0)[:steps]
+
+
+POLICIES: dict[str, Policy] = {"brown": brown, "white": white, "held": held}
 
 
 def exploration_noise(generator: np.random.Generator, sizes: Sizes, steps: int, largest: float) -> np.ndarray:
