@@ -9,14 +9,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from utils.checkpoints import write_json
 from utils.commandline import UserError
 
-PACKAGES = ("torch", "torchvision", "gymnasium", "cma", "numpy", "numba", "tensorboardX")
+PACKAGES = ("torch", "torchvision", "gymnasium", "cma", "numpy", "numba", "tensorboardX", "vizdoom")
 VECTOR_UNITS = {"amx_tile": "AMX", "avx512_bf16": "AVX512-BF16", "avx2": "AVX2"}  # the best first
 
 
@@ -29,7 +29,7 @@ def recorded(folder: Path, args: argparse.Namespace, name: str = "args.json") ->
         "script": args.script,
         "presets": args.presets,
         "arguments": {key: value for key, value in vars(args).items() if key not in ("script", "presets")},
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | {package: _release(package) for package in PACKAGES},
         "commit": _commit(),
         "processor": processor(),
         "began": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -57,6 +57,14 @@ def processor() -> str:
     name = facts.get("model name", platform.processor() or platform.machine())
     units = [unit for flag, unit in VECTOR_UNITS.items() if flag in facts.get("flags", "").split()]
     return f"{name} ({units[0]})" if units else name
+
+
+def _release(package: str) -> str | None:
+    """The installed one; None if there is none: not every game needs every package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit() -> str | None:
