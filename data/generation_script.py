@@ -15,7 +15,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option("--rollouts", type=positive_int, default=1000, help="rollouts to have in the end, in all")
     option("--rootdir", type=Path, default=Path("datasets/carracing"), help="folder to put them in")
     option("--threads", type=positive_int, default=8, help="folders to spread them over, and most processes to use")
-    option("--policy", choices=[*POLICIES, CONTROLLER], default="brown", help="random actions, or a trained controller")
+    option(
+        "--policy",
+        choices=[*POLICIES, CONTROLLER],
+        help="random actions, or a trained controller; without it, the game's random actions",
+    )
     option("--logdir", type=Path, help="run folder of the controller for --policy controller")
     option(
         "--noise",
@@ -88,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     game = GAMES[args.game]
     args.env = pick_kind(args.env, game.training_kind, game)
+    args.policy = args.policy or game.policy
     driver = load_driver(args, game) if args.policy == CONTROLLER else None
     present = existing_rollouts(args.rootdir)
     claim(args.rootdir, settings_of(args, game), present)
@@ -127,7 +131,7 @@ def load_driver(args: argparse.Namespace, game: Game) -> Driver:
 def settings_of(args: argparse.Namespace, game: Game) -> dict[str, Any]:
     """What the rollouts depend on."""
     settings = {"game": game.name, "policy": args.policy, "seed": args.seed, "env": args.env}
-    settings |= {game.package: version(game.package)} | ({"patience": args.patience} if args.patience else {})
+    settings |= {game.package: game.release} | ({"patience": args.patience} if args.patience else {})
     if args.policy == CONTROLLER:
         args.noise = getattr(args, "noise", NOISE)
         settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": args.noise}

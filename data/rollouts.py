@@ -15,6 +15,7 @@ from envs.batch import EnvironmentBatch
 from envs.games import Game
 from utils.checkpoints import write_atomically
 from utils.rollouts import Outcome, Recorder
+from utils.tracks import data_track
 
 
 class Rollout(NamedTuple):
@@ -74,6 +75,13 @@ class PolicyRunner:
 
     def advance(self) -> list[tuple[int, Outcome]]:
         number, (seed, action_seed) = self._waiting.popleft()
+        outcome, attempt = self._drive(seed, action_seed), 0
+        while outcome.length < self._game.shortest_rollout:
+            attempt += 1
+            outcome = self._drive(data_track(seed, attempt), [*action_seed, attempt])
+        return [(number, outcome)]
+
+    def _drive(self, seed: int, action_seed: list[int]) -> Outcome:
         recorder, total_return = RolloutRecorder(), 0.0
         (environment,) = self._environments.environments
         frames = self._environments.reset(0, seed, self._patience)[None].copy()
@@ -85,7 +93,7 @@ class PolicyRunner:
             total_return += float(steps.rewards[0])
             if steps.terminated[0] or steps.truncated[0]:
                 break
-        return [(number, Outcome(total_return, len(recorder), recorder.result()))]
+        return Outcome(total_return, len(recorder), recorder.result())
 
 
 def pack_rollout(rollout: Rollout) -> bytes:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import gymnasium
 
 from envs.carracing import MAX_EPISODE_STEPS, STEP_COST, GymnasiumCarRacing, tiles_visited
+from envs.errors import UserError
 from envs.fast_carracing import FastCarRacing
-from models.sizes import CARRACING_SIZES, Sizes
+from envs.takecover import MAX_EPISODE_STEPS as TAKECOVER_STEPS
+from envs.takecover import TakeCover
+from models.sizes import CARRACING_SIZES, SIGNED, Sizes
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Game:
     frames_per_second: int
     keys: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of a human, by pygame's name: what each adds
     target_return: float = float("inf")  # of C, where its training ends
+    policy: str = "brown"  # a key of data.policies.POLICIES: what drives the first rollouts
+    shortest_rollout: int = 0  # steps: of random driving, another episode takes the place of a shorter one
     # Hopeless training episodes end early: after `patience` steps without progress (0: never), a number that only
     # grows; each step that is left is paid with `idle_reward`. In a dream there is progress where M predicts a
     # reward of more than `least_gain` above idling.
@@ -39,12 +44,20 @@ class Game:
     whole_gain: float = float("inf")
 
     @property
+    def release(self) -> str:
+        """The installed release of its package. Raises UserError if there is none."""
+        try:
+            return version(self.package)
+        except PackageNotFoundError:
+            raise UserError(f"{self.package} is not installed: python -m pip install -r requirements.txt") from None
+
+    @property
     def versions(self) -> str:
         """The environment and the release that a score is of."""
-        return f"{self.title}, {self.package} {version(self.package)}"
+        return f"{self.title}, {self.package} {self.release}"
 
     def make(self, kind: str, render_mode: str | None = None) -> gymnasium.Env:
-        """An environment without wrappers. Raises ValueError on an unknown kind.
+        """An environment without wrappers. Raises ValueError on an unknown kind, UserError if its package is unusable.
 
         render_mode: None, "rgb_array" or "human", for viewing.
         """
@@ -73,8 +86,24 @@ CARRACING = Game(
     whole_gain=1000,  # a lap
 )
 
+TAKECOVER = Game(
+    name="takecover",
+    title="VizDoom Take Cover",
+    package="vizdoom",
+    kinds={"vizdoom": TakeCover},
+    training_kind="vizdoom",
+    scoring_kind="vizdoom",
+    sizes=Sizes(latent=64, hidden=512, mixtures=5, joint_mixture=False, outputs=(SIGNED,), inputs="zhc"),
+    action_names=("sideways",),
+    max_steps=TAKECOVER_STEPS,
+    frames_per_second=35,
+    keys={"left": (-1,), "right": (1,)},
+    policy="held",
+    shortest_rollout=101,  # the paper drops episodes of 100 steps and fewer
+)
+
 DREAM = "dream"  # the kind of environment that M is, of any game
-GAMES = {game.name: game for game in (CARRACING,)}
+GAMES = {game.name: game for game in (CARRACING, TAKECOVER)}
 
 
 def environment_kinds() -> list[str]:
