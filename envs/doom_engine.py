@@ -22,7 +22,8 @@ from envs.errors import UserError
 OLDEST = (1, 3)  # earlier ones take Ctrl-C and SIGTERM for themselves, and draw other monsters
 SHARED_MEMORY = Path("/dev/shm")
 SPACE = 1 << 20  # bytes there: an engine takes a quarter, and others may start at the same moment
-_HERE = Path(__file__).parent
+STARTER = Path(__file__).with_name("doom_engine.sh")
+KEEPER = Path(__file__).with_name("doom_keeper.py")
 
 
 def load_vizdoom() -> Any:
@@ -46,11 +47,14 @@ def folder_of_vizdoom() -> Path:
 class DoomEngine:
     """An engine that runs, of a DoomGame whose settings are made. It ends with `close` or with this process.
 
-    Raises UserError if there is no room for it in /dev/shm, and ViZDoom's exceptions if it does not start.
+    Raises UserError if there is no room for it in /dev/shm, or it may not be started. (If it dies before it answers,
+    ViZDoom takes this process with it: a pool's worker is replaced then.)
     """
 
     def __init__(self, game: Any):
         self.game = game
+        if not os.access(STARTER, os.X_OK):
+            raise UserError(f"{STARTER}: may not be executed: chmod +x it, on a file system without noexec")
         if SHARED_MEMORY.exists():
             # The engine and this process would be killed by the first write that finds no room.
             status = os.statvfs(SHARED_MEMORY)
@@ -58,7 +62,7 @@ class DoomEngine:
                 raise UserError(f"{SHARED_MEMORY}: full; remove files there, or in a container raise --shm-size")
         self._folder = Path(tempfile.mkdtemp(dir=_kept_folder(os.getpid())[0]))
         (self._folder / "vizdoom").symlink_to(folder_of_vizdoom() / "vizdoom")
-        (self._folder / "start").symlink_to(_HERE / "doom_engine.sh")
+        (self._folder / "start").symlink_to(STARTER)
         game.set_vizdoom_path(str(self._folder / "start"))
         try:
             game.init()
@@ -76,7 +80,7 @@ class DoomEngine:
 def _kept_folder(process: int) -> tuple[Path, subprocess.Popen]:
     """The folder of this process's engines, and its keeper, whose standard input ends with the process."""
     folder = Path(tempfile.mkdtemp(prefix="takecover_")).resolve()
-    command = [sys.executable, "-I", "-S", str(_HERE / "doom_keeper.py"), str(folder)]
+    command = [sys.executable, "-I", "-S", str(KEEPER), str(folder)]
     # A session of its own: neither Ctrl-C nor the end of the process's whole group reaches it.
     return folder, subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

@@ -3,14 +3,14 @@
 The settings are those of the paper's code (github.com/hardmaru/WorldModelsExperiments, doomrnn) on today's ViZDoom.
 """
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numba import njit
 
-from envs.doom_engine import DoomEngine, load_vizdoom
+from envs.doom_engine import DoomEngine, folder_of_vizdoom, load_vizdoom
+from envs.errors import UserError
 
 FRAME_SHAPE = (64, 64, 3)
 MAX_EPISODE_STEPS = 2100
@@ -26,12 +26,14 @@ class TakeCover(gymnasium.Env):
     1/3, and to stay where you are between them. An episode depends on the seed given to `reset` and the actions alone,
     even if the engine dies in its midst: another one then plays it again up to there.
 
-    Raises UserError where ViZDoom cannot be used (see envs.doom_engine).
+    Raises UserError where ViZDoom cannot be used (see envs.doom_engine), and on render mode "human".
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}
 
     def __init__(self, render_mode: str | None = None):
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise UserError("Take Cover opens no window of its own: watch it with play.py, or film it with --record")
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
         self.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -103,7 +105,7 @@ class TakeCover(gymnasium.Env):
         """A game with the paper's settings, without an engine."""
         vizdoom = self._vizdoom
         game = vizdoom.DoomGame()
-        folder = Path(vizdoom.__file__).parent
+        folder = folder_of_vizdoom()
         game.set_doom_game_path(str(folder / "freedoom2.wad"))  # not a doom2.wad that lies in the current folder
         game.set_doom_scenario_path(str(folder / "scenarios" / "take_cover.wad"))
         game.set_doom_map("map01")

@@ -8,21 +8,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, ROOT, assert_one_line_error, launch, run, succeed, wait_until, workers_of
+from conftest import ENVIRONMENT, ROOT, assert_one_line_error, drive_all, launch, run, succeed, wait_until, workers_of
 from gymnasium.utils.env_checker import check_env
 
 from data.loaders import find_rollouts, load_rollout
 from data.policies import held
-from data.rollouts import Rollout
-from envs import make_env
+from data.rollouts import PolicyRunner, Rollout
+from envs import doom_engine, make_env
 from envs.games import TAKECOVER
 from envs.takecover import TakeCover, shrink
 from models.sizes import RANGES
+from utils.commandline import UserError
+from utils.rollouts import Outcome
 
 SHARED_MEMORY = Path("/dev/shm")
 USE = "import sys; sys.path.insert(0, '.'); from envs import make_env; env = make_env('vizdoom'); env.reset(seed=0); "
@@ -225,6 +228,14 @@ def test_vizdoom_missing_or_too_old_is_one_line(tmp_path):
     succeed(generate(missing, "carracing"))
 
 
+def test_what_cannot_be_started_or_shown_is_one_line(monkeypatch):
+    with pytest.raises(UserError, match="play.py"):
+        make_env("vizdoom", "human")
+    monkeypatch.setattr(doom_engine, "STARTER", ROOT / "README.md")
+    with pytest.raises(UserError, match="README.md: may not be executed: chmod"):
+        make_env("vizdoom").reset(seed=0)
+
+
 def test_no_space_in_shared_memory_is_one_line():
     small = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     mount = "mount -t tmpfs -o size=64k tmpfs /dev/shm"
@@ -243,6 +254,19 @@ def test_held_actions():
     holds = np.diff(changes)
     assert set(holds) == set(range(1, 11)) and holds.mean() == pytest.approx(5.5, abs=0.2)
     assert actions[changes].mean() == pytest.approx(0, abs=0.05) and np.abs(actions).max() <= 1
+
+
+def test_another_episode_takes_the_place_of_a_short_rollout():
+    def rollouts(shortest: int) -> list[Outcome]:
+        runner = PolicyRunner(replace(TAKECOVER, shortest_rollout=shortest), "vizdoom", "held")
+        return drive_all(runner, [(seed, [seed]) for seed in range(4)])
+
+    first, long = rollouts(0), rollouts(250)
+    assert any(outcome.length < 250 for outcome in first)
+    assert all(
+        after == before if before.length >= 250 else after.length >= 250
+        for before, after in zip(first, long, strict=True)
+    )
 
 
 def test_generation_drives_the_game_its_own_way(tmp_path):
