@@ -23,17 +23,19 @@ CAREFUL = ["--search", "mirrored-by-size", "--sigma", 0.025]
 def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.dream", __doc__, argv, "dream", "dream")
     recipe.generate(0, 100)
-    see(recipe, 0, 3)
+    recipe.train("vae_0", "trainvae.py", "--epochs", 3)
     learn(recipe, range(1, 15), 15, 16)
-    see(recipe, 1, 8)
-    learn(recipe, range(15, 31), 40, 80)
-    learn(recipe, range(31, 61), 40, 208, *CAREFUL)
+    recipe.train("vae_1", "trainvae.py", "--epochs", 8)
+    begin_anew(recipe, 15)  # what it sees means something else now
+    learn(recipe, range(15, 20), 40, 40)
+    begin_anew(recipe, 20)  # it may have found what M did not know, and be far from good driving
+    learn(recipe, range(20, 21), 40, 40)
+    learn(recipe, range(21, 51), 40, 48, *CAREFUL)
     recipe.score()
 
 
-def see(recipe: Recipe, number: int, epochs: int) -> None:
-    """V learns on from all rollouts so far. What it sees means something else to C then, which begins anew."""
-    recipe.train(f"vae_{number}", "trainvae.py", "--epochs", epochs)
+def begin_anew(recipe: Recipe, number: int) -> None:
+    """C is forgotten before a round."""
     recipe.once(f"forget_{number}", shutil.rmtree, recipe.logdir / "ctrl", True)
 
 
