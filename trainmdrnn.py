@@ -29,6 +29,7 @@ from data.loaders import (
     split_rollouts,
 )
 from data.starts import gather_starts
+from envs.games import Game
 from models.mdrnn import MDRNN, Prediction, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent, to_images
 from utils.commandline import ScriptParser, UserError, natural_int, pick_device, run_script
@@ -72,10 +73,18 @@ class SequenceObjective(Objective):
     terms = ("gmm", "terminal", "reward")
 
     def __init__(
-        self, vae: VAE, mdrnn: MDRNN, begun: LatentDataset, shown: Path, args: argparse.Namespace, device: torch.device
+        self,
+        game: Game,
+        vae: VAE,
+        mdrnn: MDRNN,
+        begun: LatentDataset,
+        shown: Path,
+        args: argparse.Namespace,
+        device: torch.device,
     ):
         """begun: the rollouts whose moments dreams begin at; shown: the one that `pictures` shows."""
         self.batch_size = args.batch_size
+        self._end_weights = game.end_weights
         self._begun = begun
         self._vae = vae
         self._mdrnn = mdrnn
@@ -91,7 +100,11 @@ class SequenceObjective(Objective):
             prediction, _ = self._mdrnn(sequences.actions, sequences.latents)
         prediction = Prediction(*(part.float() for part in prediction))
         mixture = masked_mean(mixture_nll(sequences.next_latents, prediction), sequences.has_next)
-        terminal = F.binary_cross_entropy_with_logits(prediction.terminal_logit, sequences.terminals, reduction="none")
+        before, last = self._end_weights
+        weights = torch.where(sequences.terminals > 0, last, before)
+        terminal = F.binary_cross_entropy_with_logits(
+            prediction.terminal_logit, sequences.terminals, weights, reduction="none"
+        )
         reward = F.mse_loss(prediction.reward, sequences.rewards, reduction="none")
         return torch.stack([mixture, masked_mean(terminal, sequences.real), masked_mean(reward, sequences.real)])
 
@@ -159,9 +172,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     dtype = torch.float32 if args.float32 else fast_dtype(device)
     see = KeptLatents(run.folder / "latents", fingerprint(args.logdir, "vae"), vae, device, dtype)
-    train_set = LatentDataset(train_files, vae.sizes, see, args.failures, game.max_steps)
-    test_set = LatentDataset(test_files, vae.sizes, see)
-    objective = SequenceObjective(vae, mdrnn, train_set, test_files[0], args, device)
+    train_set = LatentDataset(train_files, vae.sizes, see, game.sequence_length, args.failures, game.max_steps)
+    test_set = LatentDataset(test_files, vae.sizes, see, game.sequence_length)
+    objective = SequenceObjective(game, vae, mdrnn, train_set, test_files[0], args, device)
     with recorded(run.folder, args):
         train(run, objective, train_set, test_set, args.epochs, args.seed, pictures=not args.nosamples)
     print(f"M is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.4f})")

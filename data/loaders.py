@@ -29,7 +29,6 @@ from utils.run_folder import find_game
 TEST_EVERY = 10  # one rollout in so many is held out
 FRAMES_PER_EPOCH = 100_000  # 1.2 GB of training frames in memory
 TEST_FRAMES = 10_000
-SEQUENCE_LENGTH = 32  # steps, as in the 2018 implementation
 FAILURE_LENGTH = 240  # last steps of a rollout that was given up: the mistake, and the steps without progress after it
 
 
@@ -154,7 +153,7 @@ class Sequences(NamedTuple):
 
 
 class LatentDataset(Dataset):
-    """Rollouts as V sees them, cut into sequences of 32 steps.
+    """Rollouts as V sees them, cut into sequences of `length` steps.
 
     see: rollout's file -> mu and logsigma (2, T, L) in half precision (data.encoding.KeptLatents). Latents are drawn
     anew from N(mu, sigma) each time that they are used. Half precision is enough to keep them: its error is a
@@ -167,8 +166,15 @@ class LatentDataset(Dataset):
     """
 
     def __init__(
-        self, files: list[Path], sizes: Sizes, see: Callable[[Path], Tensor], failures: int = 0, max_steps: int = 0
+        self,
+        files: list[Path],
+        sizes: Sizes,
+        see: Callable[[Path], Tensor],
+        length: int,
+        failures: int = 0,
+        max_steps: int = 0,
     ):
+        self._length = length
         self._failures = failures
         self._max_steps = max_steps
         columns: list[list[Tensor]] = [[], [], [], [], []]
@@ -201,10 +207,10 @@ class LatentDataset(Dataset):
 
     def refill(self, seed: int, epoch: int) -> None:
         """Cut the sequences of an epoch, at borders that PyTorch's generator decides."""
-        self.cut(shift=int(torch.randint(SEQUENCE_LENGTH, ())))
+        self.cut(shift=int(torch.randint(self._length, ())))
 
     def cut(self, shift: int) -> None:
-        """Cut every rollout into sequences whose borders lie `shift` (0 to 31) steps before multiples of 32.
+        """Cut every rollout into sequences whose borders lie `shift` steps before multiples of their length.
 
         With another shift each epoch M sees all parts of a rollout equally often, and none always at a border. The
         first sequence starts with the rollout whatever the shift is; the last one may need padding.
@@ -215,8 +221,8 @@ class LatentDataset(Dataset):
             given_up = end - begin < self._max_steps and not self._terminals[end - 1]
             firsts = [begin] + [max(begin, end - FAILURE_LENGTH)] * (self._failures if given_up else 0)
             for time, first in enumerate(firsts):
-                again = (shift + time * SEQUENCE_LENGTH // (1 + self._failures)) % SEQUENCE_LENGTH  # other borders
-                here = torch.arange(first - again, end, SEQUENCE_LENGTH).clamp(min=begin)
+                again = (shift + time * self._length // (1 + self._failures)) % self._length  # other borders
+                here = torch.arange(first - again, end, self._length).clamp(min=begin)
                 starts.append(here)
                 ends.append(torch.full_like(here, end))
             begin = end
@@ -227,7 +233,7 @@ class LatentDataset(Dataset):
 
     def __getitem__(self, index: Tensor) -> Sequences:
         ends = self._sequence_ends[index]
-        steps = self._sequence_starts[index] + torch.arange(SEQUENCE_LENGTH + 1)[:, None]
+        steps = self._sequence_starts[index] + torch.arange(self._length + 1)[:, None]
         inside = steps < ends
         steps = torch.minimum(steps, ends - 1)
         latents = sample_latent(self._mu[steps].float(), self._logsigma[steps].float())

@@ -33,6 +33,9 @@ class Game:
     target_return: float = float("inf")  # of C, where its training ends
     policy: str = "brown"  # a key of data.policies.POLICIES: what drives the first rollouts
     shortest_rollout: int = 0  # steps: of random driving, another episode takes the place of a shorter one
+    sequence_length: int = 32  # steps that M learns from at a time, as in the 2018 implementation
+    end_weights: tuple[float, float] = (1.0, 1.0)  # in M's loss of the end: of steps before it, and of the last one
+    step_reward: float | None = None  # what each step earns; M has to learn the rewards if it is not always the same
     # Hopeless training episodes end early: after `patience` steps without progress (0: never), a number that only
     # grows; each step that is left is paid with `idle_reward`. In a dream there is progress where M predicts a
     # reward of more than `least_gain` above idling.
@@ -100,6 +103,9 @@ TAKECOVER = Game(
     keys={"left": (-1,), "right": (1,)},
     policy="held",
     shortest_rollout=101,  # the paper drops episodes of 100 steps and fewer
+    sequence_length=128,  # of several monsters' fireballs, M has to remember where they are
+    end_weights=(64.0, 640.0),  # the paper's code has 1 and 10, but takes the mean over the 64 latents, not their sum
+    step_reward=1.0,
 )
 
 DREAM = "dream"  # the kind of environment that M is, of any game

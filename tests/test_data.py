@@ -13,7 +13,6 @@ from conftest import assert_one_line_error, drive_all, episode_runner, run, star
 from data.encoding import KeptLatents, encode
 from data.loaders import (
     FAILURE_LENGTH,
-    SEQUENCE_LENGTH,
     FrameDataset,
     LatentDataset,
     find_rollouts,
@@ -342,13 +341,14 @@ def test_no_rollout_is_encoded_twice(generated, tmp_path):
     assert not list((tmp_path / "latents").rglob("*.npy"))
 
 
-def test_sequences_of_rollouts_of_different_lengths(tmp_path):
+@pytest.mark.parametrize("length", [32, 50])
+def test_sequences_of_rollouts_of_different_lengths(tmp_path, length):
     lengths = [100, 1, 32, 33, 7]
-    dataset = LatentDataset(make_dataset(tmp_path, lengths), CARRACING_SIZES, fake_encoder)
-    for shift in (0, 1, 13, 31):
+    dataset = LatentDataset(make_dataset(tmp_path, lengths), CARRACING_SIZES, fake_encoder, length)
+    for shift in (0, 1, 13, length - 1):
         dataset.cut(shift)
         batch = dataset[torch.arange(len(dataset))]
-        assert batch.latents.shape == batch.next_latents.shape == (SEQUENCE_LENGTH, len(dataset), 32)
+        assert batch.latents.shape == batch.next_latents.shape == (length, len(dataset), 32)
         seen = {
             (round(value.item()), int(step))
             for value, step, real in zip(
@@ -371,7 +371,7 @@ def test_failures_are_seen_more_often(tmp_path):
     save_rollout(files[0], pack_rollout(Rollout(*arrays[:3], np.zeros(500, bool))))  # it did not end by itself
 
     def seen(failures: int, max_steps: int, shift: int) -> torch.Tensor:
-        dataset = LatentDataset(files, CARRACING_SIZES, fake_encoder, failures, max_steps)
+        dataset = LatentDataset(files, CARRACING_SIZES, fake_encoder, 32, failures, max_steps)
         dataset.cut(shift)
         batch = dataset[torch.arange(len(dataset))]
         assert (
@@ -385,12 +385,12 @@ def test_failures_are_seen_more_often(tmp_path):
     for shift in (0, 13):
         more = seen(2, 1000, shift) - seen(0, 1000, shift)
         assert (more[500 - FAILURE_LENGTH : 500] == 2).all()
-        assert not more[: 500 - FAILURE_LENGTH - SEQUENCE_LENGTH].any() and not more[500:].any()
+        assert not more[: 500 - FAILURE_LENGTH - 32].any() and not more[500:].any()
         assert (seen(2, 500, shift) == seen(0, 500, shift)).all()  # at the limit of steps it was not given up
 
 
 def test_latents_are_drawn_anew_and_follow_the_seed(tmp_path):
-    dataset = LatentDataset(make_dataset(tmp_path, [64]), CARRACING_SIZES, fake_encoder)
+    dataset = LatentDataset(make_dataset(tmp_path, [64]), CARRACING_SIZES, fake_encoder, 32)
     index = torch.arange(2)
     torch.manual_seed(0)
     first, second = dataset[index].latents, dataset[index].latents
@@ -400,7 +400,7 @@ def test_latents_are_drawn_anew_and_follow_the_seed(tmp_path):
 
 
 def test_latents_take_little_memory(tmp_path):
-    dataset = LatentDataset(make_dataset(tmp_path, [100] * 3), CARRACING_SIZES, fake_encoder)
+    dataset = LatentDataset(make_dataset(tmp_path, [100] * 3), CARRACING_SIZES, fake_encoder, 32)
     held = sum(value.nbytes for value in vars(dataset).values() if isinstance(value, torch.Tensor))
     assert held / 300 < 160
 
