@@ -112,7 +112,8 @@ class DreamBatch:
         noise = self._noise[np.arange(rows), ahead]
         dreamed = self._model.step(actions, self.latents[:rows], self.hidden[:rows], self.cell[:rows], noise)
         self.latents[:rows], self.terminal_logits[:rows] = dreamed.latents, dreamed.terminal_logits
-        rewards = dreamed.rewards[:count].double().numpy()
+        predicted, earned = dreamed.rewards[:count].double().numpy(), self._game.step_reward
+        rewards = predicted if earned is None else np.full(count, earned)
         self._earned[:count] += rewards - self._game.idle_reward
         ended = dreamed.terminal_logits[:count].numpy() > 0
         terminated = ended | (self._earned[:count] >= self._game.whole_gain)
@@ -150,8 +151,8 @@ class DreamBatch:
 class DreamEnv(gymnasium.Env):
     """One dream of a game: observations (64, 64, 3) uint8, actions in the game's box, truncated at the horizon.
 
-    The info of `reset` and `step` has "latent" (L,), what is decoded to the observation; that of `step` also M's
-    predictions "reward" and "terminal" (the probability of an end).
+    The info of `reset` and `step` has "latent" (L,), what is decoded to the observation; that of `step` also "reward",
+    M's prediction where the game's rewards differ, and "terminal", the probability of an end that it predicts.
 
     `reset` takes options: "latent" (L,), "hidden" and "cell" (H,) begin the dream at that state.
     """

@@ -23,7 +23,7 @@ class Playable(NamedTuple):
     environment: gymnasium.Env  # the real one
     world: WorldModel
     controller: np.ndarray | None  # C's parameters (P,), if there is one
-    mdrnn: MDRNN | None  # if it has learned to predict rewards, which it takes to dream
+    mdrnn: MDRNN | None  # if it can dream, and has learned to predict rewards for it
     dreamer: DreamEnv | None  # the environment that it is then
     why_no_dream: str = ""
 
@@ -47,4 +47,5 @@ def load_playable(logdir: Path, kind: str | None = None, temperature: float = 1.
         dreamer = open_dream(logdir, temperature=temperature)
     except UserError as error:
         return playable._replace(why_no_dream=str(error))
-    return playable._replace(mdrnn=load_mdrnn(logdir).eval(), dreamer=dreamer)
+    mdrnn = load_mdrnn(logdir).eval() if game.step_reward is None else None
+    return playable._replace(mdrnn=mdrnn, dreamer=dreamer)

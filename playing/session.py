@@ -210,8 +210,8 @@ class SingleView(Session):
                 ["reality", self._driver(), self._time(), earned],
                 ["", f"reward {reward}", self._prediction(), self._state()],
             ]
-        # The reward of a dream is M's prediction.
+        source = "M predicts" if self._game.step_reward is None else "reward"
         return [
             ["dream", self._driver(), self._time(), earned],
-            [self._temperature(), "", f"M predicts {reward}", self._state()],
+            [self._temperature(), "", f"{source} {reward}", self._state()],
         ]

@@ -73,8 +73,11 @@ def _load_model(logdir: Path, stage: str, kind: Callable[[Sizes], Model]) -> Mod
 
 
 def load_controller(logdir: Path) -> Controller:
-    """The best C of a run folder, on the CPU. Raises UserError if there is none."""
+    """The best C of a run folder, on the CPU. Raises UserError if there is none, or V beside it is of another game."""
     state, path, remedy = _load(logdir, "ctrl")
+    game = find_game(state.get("game", CARRACING.name), path)
+    if is_trained(logdir, "vae") and (other := load_game(logdir)[0]) != game:
+        raise UserError(f"{path}: of {game.name}, but V in {logdir / 'vae'} is of {other.name}; {remedy} --noreload")
     controller = Controller(controller_sizes(state, path, remedy))
     fit_weights(controller, state, path, remedy)
     return controller
@@ -130,12 +133,14 @@ def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
     mdrnn = MDRNN(read_sizes(state, path))
     fit_weights(mdrnn, state, path, remedy)
     _check_sizes(logdir, "mdrnn", mdrnn.sizes, sizes)
-    command = f"python {SCRIPTS['mdrnn'][1]} --logdir {logdir} --include_reward"
-    if not state.get("include_reward") or "starts" not in state:
+    command = f"python {SCRIPTS['mdrnn'][1]} --logdir {logdir}"
+    if game.step_reward is None:
+        command += " --include_reward"
+    if game.step_reward is None and not state.get("include_reward"):
         raise UserError(f"{path}: M has not learned rewards, without which there is no dream; train it with {command}")
     try:
         starts = Starts(**{name: column.float().numpy() for name, column in state["starts"].items()})
-    except (TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: the starts of dreams in it cannot be read; train M again: {command}") from None
     return Dreams(game, dream_weights(mdrnn), starts, settings)
 
