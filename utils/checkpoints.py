@@ -86,16 +86,6 @@ def file_to_resume(folder: Path) -> Path | None:
     return next((path for path in files if path.exists()), None)
 
 
-def load_weights(model: nn.Module, path: Path, remedy: str) -> dict[str, Any]:
-    """Load a checkpoint's weights into `model` and return the whole checkpoint.
-
-    Raises UserError if the file cannot be read or its weights do not fit.
-    """
-    state = load_checkpoint(path, remedy)
-    fit_weights(model, state, path, remedy)
-    return state
-
-
 def fit_weights(model: nn.Module, state: dict[str, Any], path: Path, remedy: str) -> None:
     """Put the weights of a checkpoint that was read from `path` into `model`. Raises UserError if they do not fit."""
     try:

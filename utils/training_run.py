@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from utils.checkpoints import file_to_resume, load_weights, save_checkpoint
+from envs.games import CARRACING
+from utils.checkpoints import file_to_resume, fit_weights, load_checkpoint, save_checkpoint
 from utils.commandline import UserError
 
 # Without the rise a high learning rate may make training diverge (docs/PERFORMANCE.md).
@@ -81,7 +82,7 @@ class TrainingRun:
     def resume(self) -> bool:
         """Go on from the folder's checkpoint.tar, or its best.tar where that is all there is; False if training begins,
         be it at the weights found there: a shipped model has no optimizer, M of the 2018 implementation another one.
-        Raises UserError if the file is damaged.
+        Raises UserError if the file is damaged, or of another game.
 
         The best test loss is forgotten if it was measured by another yardstick: the next epoch is the best then. The
         learning rate begins anew then, and if the training began with another one.
@@ -90,7 +91,11 @@ class TrainingRun:
         if path is None:
             return False
         remedy = "add --noreload to start over"
-        state = load_weights(self.model, path, remedy)
+        state = load_checkpoint(path, remedy)
+        game, wanted = (facts.get("game", CARRACING.name) for facts in (state, self.facts))
+        if game != wanted:
+            raise UserError(f"{path}: of {game}, not of {wanted}; choose another --logdir, or {remedy}")
+        fit_weights(self.model, state, path, remedy)
         try:
             groups = state.get("optimizer", {"param_groups": [{}]})["param_groups"]
             if not self.optimizer.defaults.keys() <= groups[0].keys():
