@@ -103,7 +103,7 @@ TAKECOVER = Game(
     keys={"left": (-1,), "right": (1,)},
     policy="held",
     shortest_rollout=101,  # the paper drops episodes of 100 steps and fewer
-    sequence_length=128,  # of several monsters' fireballs, M has to remember where they are
+    sequence_length=128,  # a fireball flies for longer than 32 steps
     end_weights=(64.0, 640.0),  # the paper's code has 1 and 10, but takes the mean over the 64 latents, not their sum
     step_reward=1.0,
 )
