@@ -38,6 +38,9 @@ reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds 
 dream: .venv/installed  ## train a driver in M's dream, from random rollouts alone
 	$(BIN)/python -m recipes.dream
 
+doom: .venv/installed  ## learn Take Cover, the second game, in M's dream, and score the driver in the real one
+	$(BIN)/python -m recipes.doom
+
 test: .venv/installed  ## run all tests, in two processes
 	$(BIN)/python -m pytest -n 2
 
@@ -46,4 +49,4 @@ lint: .venv/installed  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.PHONY: help setup lock quickstart reproduce dream test lint
+.PHONY: help setup lock quickstart reproduce dream doom test lint

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import play
 import test_controller
 import traincontroller
 import trainmdrnn
 import trainvae
 from data import generation_script
+from studies import end_head
 from utils.checkpoints import write_atomically
 from utils.commandline import HelpFormatter, UserError, natural_int
 
@@ -19,6 +21,8 @@ SCRIPTS: dict[str, Callable[[Sequence[str]], None]] = {
     "trainvae.py": trainvae.main,
     "trainmdrnn.py": trainmdrnn.main,
     "traincontroller.py": traincontroller.main,
+    "studies/end_head.py": end_head.main,
+    "play.py": play.main,
     "test_controller.py": test_controller.main,
 }
 ROUNDS_PER_SEED = 1000  # so that no two runs of a recipe have a round's rollouts in common

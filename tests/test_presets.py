@@ -6,7 +6,8 @@ from conftest import ROOT, run, succeed
 from traincontroller import parse_arguments, settings_of
 from utils.commandline import ScriptParser
 
-SCRIPTS = ("data/generation_script.py", "trainvae.py", "trainmdrnn.py", "traincontroller.py", "test_controller.py")
+STAGES = ("data/generation_script.py", "trainvae.py", "trainmdrnn.py", "traincontroller.py", "test_controller.py")
+SCRIPTS = (*STAGES, "play.py")
 
 
 @pytest.fixture

@@ -120,6 +120,26 @@ def test_the_dreamers_rounds_are_small(scripts, tmp_path):
     assert names(scripts.follow("dream")[1]) == ["test_controller.py"]
 
 
+def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
+    scripts.fails = "studies/end_head.py"
+    status, commands = scripts.follow("doom")
+    assert status == 1
+    assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "studies/end_head.py"]
+    assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "2000"
+    scripts.fails = "play.py"
+    status, commands = scripts.follow("doom")
+    assert status == 1
+    assert names(commands) == ["studies/end_head.py", "traincontroller.py", "play.py"]
+    assert value(commands[0], "--dataset") == "datasets/runs_one"
+    scripts.fails = ""
+    status, commands = scripts.follow("doom")
+    assert status == 0
+    assert names(commands) == ["play.py", "play.py", "test_controller.py"]
+    assert "--side-by-side" in commands[0] and "--dream" in commands[1]
+    assert all(command[1] == "@presets/takecover" and value(command, "--logdir") == "runs/one" for command in commands)
+    assert names(scripts.follow("doom")[1]) == ["test_controller.py"]
+
+
 def test_another_seed_is_another_run(scripts):
     for seed in (0, 3):
         _, commands = scripts.follow("dream", f"run_{seed}", "--seed", seed)
@@ -127,14 +147,14 @@ def test_another_seed_is_another_run(scripts):
         assert seeds == {seed, *range(1000 * seed, 1000 * seed + 51)}
 
 
-@pytest.mark.parametrize("recipe", ["reproduce", "dream"])
+@pytest.mark.parametrize("recipe", ["reproduce", "dream", "doom"])
 def test_recipes_give_options_that_exist(scripts, recipe):
     used = {(name, word) for name, *words in scripts.follow(recipe)[1] for word in words if word.startswith("--")}
     helps = {name: run(name, "--help").stdout for name, _ in used}
     assert len(used) > 15 and all(re.search(rf"{option}\b", helps[name]) for name, option in used)
 
 
-@pytest.mark.parametrize("recipe", ["reproduce", "dream"])
+@pytest.mark.parametrize("recipe", ["reproduce", "dream", "doom"])
 def test_its_help_says_what_it_does_and_does_nothing(scripts, recipe):
     result = run("-m", f"recipes.{recipe}", "--help")
     assert result.returncode == 0 and "[RUN FOLDER]" in result.stdout and not scripts.commands
