@@ -9,10 +9,13 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
+from PIL import Image
 from torchvision import transforms
 
+from envs.doom_engine import DoomEngine
+from envs.takecover import TakeCover
 from models.controller import Controller
-from models.mdrnn import MDRNN, mixture_nll
+from models.mdrnn import MDRNN, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent, vae_loss
 
 to_frame = transforms.Compose([transforms.ToPILImage(), transforms.Resize((64, 64)), transforms.ToTensor()])
@@ -59,6 +62,41 @@ def controller_steps(steps: int) -> int:
         frame, _, terminated, truncated, _ = env.step(action[0].numpy())
         if terminated or truncated:
             frame, _ = env.reset()
+    return steps
+
+
+class PlainTakeCover:
+    """The paper's frames: a screen of 640x480, whose upper 400 rows Pillow makes a frame of."""
+
+    def __init__(self) -> None:
+        environment = TakeCover()
+        game = environment._game()
+        game.set_screen_resolution(environment._vizdoom.ScreenResolution.RES_640X480)
+        self._engine = DoomEngine(game)
+
+    def drive(self, steps: int) -> int:
+        """Standing still. Returns the number of steps."""
+        game = self._engine.game
+        for _ in range(steps):
+            if game.is_episode_finished():
+                game.new_episode()
+            screen = game.get_state().screen_buffer
+            np.asarray(Image.fromarray(screen[:400]).resize((64, 64), Image.Resampling.BILINEAR))
+            game.make_action([False, False])
+        return steps
+
+
+@torch.no_grad()
+def dream_steps(mdrnn: MDRNN, steps: int) -> int:
+    """One dream after the other. Returns the number of steps."""
+    sizes, controller = mdrnn.sizes, Controller(mdrnn.sizes)
+    latent = torch.zeros(1, sizes.latent)
+    state = (torch.zeros(1, 1, sizes.hidden), torch.zeros(1, 1, sizes.hidden))
+    for _ in range(steps):
+        action = controller(latent, state[0][0], state[1][0])
+        prediction, state = mdrnn(action[None], latent[None], state)
+        normals, uniforms = sizes.noise
+        latent = sample_mixture(prediction, torch.cat([torch.randn(normals), torch.rand(uniforms)]))[0]
     return steps
 
 

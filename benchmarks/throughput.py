@@ -3,7 +3,8 @@
     python benchmarks/throughput.py
 
 Each work is done in turn by ours and by its reference (A B A B ...), on one core unless it says otherwise; the table
-has the medians. The machine should have nothing else to do. Takes some 15 minutes.
+has the medians. The machine should have nothing else to do. Takes some 15 minutes. The second game's rows are those of
+benchmarks/takecover.py.
 """
 
 import os
@@ -26,11 +27,11 @@ sys.path.insert(0, str(ROOT))  # the script's own folder is there, not the proje
 
 from benchmarks import reference  # noqa: E402
 from data.loaders import load_rollout  # noqa: E402
-from data.policies import brown  # noqa: E402
+from data.policies import POLICIES  # noqa: E402
 from data.rollouts import PolicyRunner, save_rollout  # noqa: E402
 from envs import make_env  # noqa: E402
 from envs.dream import DreamSettings, Starts  # noqa: E402
-from envs.games import CARRACING  # noqa: E402
+from envs.games import CARRACING, Game  # noqa: E402
 from models.dream import dream_weights  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
 from models.vae import VAE  # noqa: E402
@@ -63,10 +64,10 @@ def compare(name: str, ours: Callable[[], float], theirs: Callable[[], float], a
     print(f"| {name} | {a:,.0f} /s | {b:,.1f} /s | {ratio:.1f} | {aim} |", flush=True)
 
 
-def drive_random(environment, steps: int, seed: int = 0) -> int:
-    """Steps of brownian driving, resets included."""
-    environment.reset(seed=seed)
-    for action in brown(np.random.default_rng(seed), SIZES, steps):
+def drive_random(game: Game, environment, steps: int) -> int:
+    """Steps of the game's random driving, resets included."""
+    environment.reset(seed=0)
+    for action in POLICIES[game.policy](np.random.default_rng(0), game.sizes, steps):
         _, _, terminated, truncated, _ = environment.step(action)
         if terminated or truncated:
             environment.reset()
@@ -100,19 +101,21 @@ def episodes_rate(weights: Weights, workers: int, kind: str, episodes: int, logs
         return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
 
 
-def some_dreams(mdrnn: MDRNN, horizon: int) -> Dreams:
-    """Dreams of an untrained M that do not end before their horizon."""
+def some_dreams(game: Game, mdrnn: MDRNN) -> Dreams:
+    """Dreams of an untrained M that do not end before their limit of steps."""
+    sizes = game.sizes
     with torch.no_grad():
         mdrnn.gmm_linear.bias[-1] = -9  # the logit of an end
-    blank = np.zeros((1, SIZES.latent), np.float32), np.zeros((1, SIZES.hidden), np.float32)
+    blank = np.zeros((1, sizes.latent), np.float32), np.zeros((1, sizes.hidden), np.float32)
     starts = Starts(blank[0], blank[0], blank[1], blank[1], np.zeros(1))
-    return Dreams(CARRACING, dream_weights(mdrnn), starts, DreamSettings(horizon=horizon))
+    return Dreams(game, dream_weights(mdrnn), starts, DreamSettings(horizon=1000))
 
 
 def dream_rate(dreams: Dreams, workers: int, logs: Path) -> float:
     """Dream steps a second of a pool, each worker with as many dreams as it holds at once."""
-    jobs = [Episode(np.zeros(SIZES.controller, np.float32), seed) for seed in range(workers * MAX_DREAMS)]
-    with dream_pool(dreams, SIZES, workers, len(jobs), logs) as pool:
+    sizes = dreams.game.sizes
+    jobs = [Episode(np.zeros(sizes.controller, np.float32), seed) for seed in range(workers * MAX_DREAMS)]
+    with dream_pool(dreams, sizes, workers, len(jobs), logs) as pool:
         list(pool.run(jobs[:workers]))  # the workers are awake
         return rate(lambda: sum(outcome.length for _, outcome in pool.run(jobs)))
 
@@ -170,11 +173,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         one_core()
 
         fast, plain = make_env("fast"), make_env("gymnasium")
-        drive_random(fast, 10)
+        drive_random(CARRACING, fast, 10)
         compare(
             "environment steps",
-            lambda: rate(lambda: drive_random(fast, 8000)),
-            lambda: rate(lambda: drive_random(plain, 300)),
+            lambda: rate(lambda: drive_random(CARRACING, fast, 8000)),
+            lambda: rate(lambda: drive_random(CARRACING, plain, 300)),
             "60 (physics alone: 94)",
         )
         compare(
@@ -206,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "200",
         )
         os.sched_setaffinity(0, every_core)  # before the first pool: workers are where the server that forks them began
-        dreams = some_dreams(mdrnn, horizon=CARRACING.max_steps)
+        dreams = some_dreams(CARRACING, mdrnn)
         with torch.inference_mode():
             compare(
                 "dream steps against M's matrix products alone",
@@ -229,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         compare(
             "scoring in Gymnasium's renderer against its drawing alone",
             lambda: episodes_rate(weights, 1, "gymnasium", 4, logdir),
-            lambda: rate(lambda: drive_random(plain, 500)),
+            lambda: rate(lambda: drive_random(CARRACING, plain, 500)),
             "0.91",
         )
         one_core()
