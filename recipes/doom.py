@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe.train("vae", "trainvae.py")
     recipe.train("mdrnn", "trainmdrnn.py")
     data, logdir = ["--dataset", recipe.dataset], ["--logdir", recipe.logdir]
-    recipe.once("check", recipe.run, "studies/end_head.py", *logdir, *data)
+    recipe.once("check", recipe.run, "-m studies.end_head", *logdir, *data)
     recipe.train("ctrl", "traincontroller.py")
     for name in ("side-by-side", "dream"):
         film = ["--record", recipe.logdir / f"{name}.mp4"]

@@ -21,7 +21,7 @@ SCRIPTS: dict[str, Callable[[Sequence[str]], None]] = {
     "trainvae.py": trainvae.main,
     "trainmdrnn.py": trainmdrnn.main,
     "traincontroller.py": traincontroller.main,
-    "studies/end_head.py": end_head.main,
+    "-m studies.end_head": end_head.main,
     "play.py": play.main,
     "test_controller.py": test_controller.main,
 }

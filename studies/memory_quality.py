@@ -79,7 +79,9 @@ def measure(vae: VAE, mdrnn: MDRNN, file: Path) -> dict[str, Tensor] | None:
 
     Latent errors are mean squared errors over V's latent, pixel errors are summed over a frame, as in V's loss.
     """
-    frames, actions, rewards = map(torch.from_numpy, load_rollout(file, ("observations", "actions", "rewards"), vae.sizes))
+    frames, actions, rewards = map(
+        torch.from_numpy, load_rollout(file, ("observations", "actions", "rewards"), vae.sizes)
+    )
     starts = torch.arange(WARM_UP, len(frames) - HORIZON, STRIDE)
     if len(starts) == 0:
         return None

@@ -121,15 +121,15 @@ def test_the_dreamers_rounds_are_small(scripts, tmp_path):
 
 
 def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
-    scripts.fails = "studies/end_head.py"
+    scripts.fails = "-m studies.end_head"
     status, commands = scripts.follow("doom")
     assert status == 1
-    assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "studies/end_head.py"]
+    assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "-m studies.end_head"]
     assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "2000"
     scripts.fails = "play.py"
     status, commands = scripts.follow("doom")
     assert status == 1
-    assert names(commands) == ["studies/end_head.py", "traincontroller.py", "play.py"]
+    assert names(commands) == ["-m studies.end_head", "traincontroller.py", "play.py"]
     assert value(commands[0], "--dataset") == "datasets/runs_one"
     scripts.fails = ""
     status, commands = scripts.follow("doom")
@@ -150,7 +150,7 @@ def test_another_seed_is_another_run(scripts):
 @pytest.mark.parametrize("recipe", ["reproduce", "dream", "doom"])
 def test_recipes_give_options_that_exist(scripts, recipe):
     used = {(name, word) for name, *words in scripts.follow(recipe)[1] for word in words if word.startswith("--")}
-    helps = {name: run(name, "--help").stdout for name, _ in used}
+    helps = {name: run(*name.split(), "--help").stdout for name, _ in used}
     assert len(used) > 15 and all(re.search(rf"{option}\b", helps[name]) for name, option in used)
 
 
