@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     begin_anew(recipe, 15)  # what it sees means something else now
     learn(recipe, range(15, 20), 40, 40)
     begin_anew(recipe, 20)  # it may have found what M did not know, and be far from good driving
-    learn(recipe, range(20, 21), 40, 40)
-    learn(recipe, range(21, 51), 40, 48, *CAREFUL)
+    learn(recipe, range(20, 25), 40, 40)
+    learn(recipe, range(25, 51), 40, 80, *CAREFUL)
     recipe.score()
 
 
