@@ -1,0 +1,268 @@
+"""The page of export_dream.py, in a real Chromium, as a person uses it; skipped where there is no browser."""
+
+import base64
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run, succeed
+from test_export_dream import untrained_takecover
+
+from benchmarks.browser import open_browser, serve, wait_for_frame
+from envs.dream import DreamSettings
+from models.mdrnn import Prediction, sample_mixture
+from models.packed import Packed
+from models.page_models import Picture, Step
+from models.vae import VAE
+from utils.commandline import UserError
+from utils.onnx_runtime_web import install_runtime
+from utils.run_folder import load_controller, load_dreams, load_mdrnn, load_vae
+
+pytestmark = pytest.mark.slow
+SHIPPED = ROOT / "pretrained" / "dream"
+STEPS = 100
+TOLERANCE = 1e-3  # of latents, in float32
+# Takes actions from a start, with noise; returns latents, rewards and logits, the last picture, and C's action then.
+FOLLOW = """async ({ start, actions, noise, temperature }) => {
+    const { Dream } = await import(new URL("dream.js", location.href).href);
+    const dream = await Dream.open();
+    dream.beginAt(...start.map((numbers) => Float32Array.from(numbers)));
+    const steps = [];
+    for (const [i, action] of actions.entries()) {
+        await dream.step(action, noise[i], temperature);
+        steps.push([...dream.latent, dream.prediction.reward[0], dream.prediction.terminal_logit[0]]);
+    }
+    const picture = await dream.picture();
+    return { steps, picture: Array.from(picture.data), action: Array.from(await dream.act()) };
+}"""
+ENDS = """async (changes) => {
+    const { Dream, Random } = await import(new URL("dream.js", location.href).href);
+    const [dream, random] = [await Dream.open(), new Random(0)];
+    Object.assign(dream.facts, changes);
+    dream.begin(0, random);
+    while (!dream.ended) await dream.step(await dream.act(), random.noise(dream.facts.noise), 1);
+    return [dream.steps, dream.ended];
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        with open_browser() as browser:
+            yield browser
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> Path:
+    """A folder with a page of each game, in a subfolder each."""
+    folder = tmp_path_factory.mktemp("pages")
+    try:
+        install_runtime(folder / "carracing" / "ort")
+    except UserError as error:
+        pytest.skip(str(error))
+    install_runtime(folder / "takecover" / "ort")
+    for game, logdir in (("carracing", SHIPPED), ("takecover", untrained_takecover(folder / "run"))):
+        output = succeed(run("export_dream.py", "--logdir", logdir, "--out", folder / game))
+        assert float(output.split("models: ")[1].split(" MB")[0]) <= 5
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(pages) -> Iterator[str]:
+    with serve(pages) as address:
+        yield address
+
+
+@pytest.fixture
+def tab(browser, address):
+    """A tab on the page of the shipped dream, in which the same dream begins in each test."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        tab = context.new_page()
+        failures, asked = [], []
+        tab.on("pageerror", lambda error: failures.append(error))
+        tab.on("console", lambda message: failures.append(message.text) if message.type == "error" else None)
+        tab.on("request", lambda request: asked.append(request.url))
+        start = time.monotonic()
+        tab.goto(address + "carracing/?seed=5")
+        wait_for_frame(tab)
+        assert time.monotonic() - start < 10  # 3 on a machine of one's own
+        yield tab
+        assert not failures
+        assert all(url.startswith((address, "data:")) for url in asked)  # no other host is needed
+
+
+def count(tab) -> int:
+    return int(tab.inner_text("#steps"))
+
+
+def wait_for_steps(tab, steps: int) -> None:
+    tab.wait_for_function(f"document.getElementById('steps').textContent >= {steps}")
+
+
+def seen(tab) -> np.ndarray:
+    """The frame that is shown, (512, 512, 3)."""
+    address = tab.evaluate("document.getElementById('frame').toDataURL()")
+    return imageio.imread(base64.b64decode(address.split(",")[1]))[..., :3]
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 1.5])
+@pytest.mark.parametrize("game", ["carracing", "takecover"])
+def test_a_dream_is_pytorchs(browser, address, pages, game, temperature):
+    """CarRacing's with M as it was trained; Take Cover's with M rounded to fewer bits."""
+    logdir = SHIPPED if game == "carracing" else pages / "run"
+    vae, mdrnn, controller = load_vae(logdir).eval(), load_mdrnn(logdir).eval(), load_controller(logdir).eval()
+    step, sizes = Step(mdrnn) if game == "carracing" else Packed(Step(mdrnn)), mdrnn.sizes
+    torch.manual_seed(0)
+    starts = load_dreams(logdir, DreamSettings()).starts
+    latent, hidden, cell = (torch.from_numpy(column[-1:]) for column in (starts.mu, starts.hidden, starts.cell))
+    actions = torch.rand(STEPS, 1, sizes.action) * torch.linspace(0, 1, STEPS)[:, None, None]
+    normals, uniforms = sizes.noise
+    noise = torch.cat([torch.randn(STEPS, normals), torch.rand(STEPS, uniforms)], dim=1)
+    start = [part[0].tolist() for part in (latent, hidden, cell)]
+    followed = {"start": start, "actions": actions[:, 0].tolist(), "noise": noise.tolist(), "temperature": temperature}
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"{address}{game}/dream.json")
+        there = tab.evaluate(FOLLOW, followed)
+    here = []
+    with torch.inference_mode():
+        for i in range(STEPS):
+            *prediction, hidden, cell = step(latent, actions[i], hidden, cell)
+            latent = sample_mixture(Prediction(*prediction), noise[i : i + 1], temperature)
+            here.append([*latent[0].tolist(), *(part.item() for part in prediction[3:])])
+        picture = Packed(Picture(vae.decoder))(latent).int().flatten().numpy()
+        action = controller(latent, hidden, cell)[0].numpy()
+    np.testing.assert_allclose(there["steps"], here, atol=TOLERANCE)
+    np.testing.assert_allclose(there["picture"], picture, atol=1)
+    np.testing.assert_allclose(there["action"], action, atol=TOLERANCE)
+
+
+def test_rounded_weights_paint_the_same_to_the_eye():
+    vae: VAE = load_vae(SHIPPED).eval()
+    starts = torch.load(SHIPPED / "mdrnn" / "best.tar", weights_only=True)["starts"]["mu"][::50].float()
+    exact, packed = Picture(vae.decoder), Packed(Picture(vae.decoder))
+    with torch.inference_mode():
+        errors = torch.stack([exact(latent[None]).float() - packed(latent[None]).float() for latent in starts])
+    assert errors[..., :3].square().mean().sqrt() < 0.5  # of 255 levels
+
+
+def test_who_drives_and_what_it_does_to_the_road(tab):
+    roads = []
+    for key, driver in ((None, "The trained driver drives"), ("ArrowLeft", "You drive"), ("ArrowRight", "You drive")):
+        tab.reload()
+        wait_for_frame(tab)
+        if key:
+            tab.keyboard.down(key)
+        wait_for_steps(tab, 60)
+        assert tab.inner_text("#driver") == driver
+        roads.append(seen(tab).astype(int))
+    assert all(np.abs(a - b).mean() > 5 for a, b in zip(roads, roads[1:] + roads[:1], strict=True))
+    assert tab.get_attribute("[data-key=right]", "class") == "held"
+    tab.keyboard.up("ArrowRight")
+    tab.wait_for_function("document.getElementById('driver').textContent.includes('trained')", timeout=10_000)
+
+
+def test_the_slider_and_its_keys(tab):
+    tab.keyboard.press("+")
+    assert tab.inner_text("#degrees") == "1.05"
+    tab.focus("#temperature")
+    tab.keyboard.press("ArrowRight")  # moves the slider, and does not drive
+    assert tab.inner_text("#degrees") == "1.10" and "trained" in tab.inner_text("#driver")
+    tab.keyboard.press("End")
+    assert tab.inner_text("#degrees") == "1.50"
+    tab.keyboard.press("Home")
+    tab.keyboard.press("-")
+    assert tab.inner_text("#degrees") == "0.10"
+
+
+def test_pause_single_step_and_another_moment(tab):
+    wait_for_steps(tab, 20)
+    tab.keyboard.press(".")
+    tab.wait_for_timeout(100)
+    paused = count(tab)
+    tab.wait_for_timeout(300)
+    assert count(tab) == paused and tab.get_attribute("#pause", "aria-pressed") == "true"
+    tab.keyboard.press("e")
+    wait_for_steps(tab, paused + 1)
+    tab.focus("#once")
+    tab.keyboard.press("Enter")
+    wait_for_steps(tab, paused + 2)
+    before = seen(tab)
+    tab.keyboard.press("r")
+    tab.wait_for_function("document.getElementById('steps').textContent == 0")
+    assert (seen(tab) != before).any()
+    tab.evaluate("document.activeElement.blur()")  # at a button, space presses it
+    tab.keyboard.press("Space")
+    wait_for_steps(tab, 3)
+
+
+def test_a_busy_tab_slows_the_dream_down_and_skips_nothing(tab):
+    wait_for_steps(tab, 20)
+    busy = "() => { const steps = () => +document.getElementById('steps').textContent, before = steps(); "
+    busy += "const end = performance.now() + 1000; while (performance.now() < end); return [before, steps()]; }"
+    before, after = tab.evaluate(busy)
+    tab.wait_for_timeout(50)
+    assert after == before and count(tab) < before + 15  # 50 would have been due
+
+
+def test_on_a_phone_fingers_drive(browser, address):
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
+    with browser.new_context(**phone) as context:
+        tab = context.new_page()
+        tab.goto(address + "carracing/")
+        wait_for_frame(tab)
+        assert tab.evaluate("document.documentElement.scrollWidth") == 360
+        for pad in tab.locator("#pads button").all():
+            box = pad.bounding_box()
+            assert min(box["width"], box["height"]) >= 44 and box["y"] + box["height"] <= 740  # in sight, no scrolling
+        tab.tap("[data-key=left]")
+        tab.wait_for_function("document.getElementById('driver').textContent == 'You drive'")
+        tab.set_viewport_size({"width": 740, "height": 360})  # turned
+        assert tab.evaluate("document.documentElement.scrollWidth") == 740
+
+
+def test_a_tab_resized_to_a_phone_stays_whole(tab):
+    for width in (1280, 900, 600, 360):
+        tab.set_viewport_size({"width": width, "height": 740})
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+    steps = count(tab)
+    wait_for_steps(tab, steps + 5)
+
+
+def test_all_can_be_reached_and_is_labelled(tab):
+    reached = []
+    for _ in range(4):
+        tab.keyboard.press("Tab")
+        reached.append(tab.evaluate("document.activeElement.id"))
+    assert reached == ["restart", "pause", "once", "temperature"]
+    unlabelled = "[...document.querySelectorAll('button, input, canvas, svg, [role=img]')].filter((element) => "
+    unlabelled += "!element.ariaLabel && !element.textContent.trim() && !element.labels?.length).map(({ id }) => id)"
+    assert tab.evaluate(unlabelled) == []
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"maxSteps": 3}, [3, "the time is over"]),
+        ({"wholeGain": 2, "stepReward": 1, "idleReward": 0}, [2, "all is earned that there is"]),
+    ],
+)
+def test_a_dream_ends_as_in_pytorch(tab, changes, why):
+    assert tab.evaluate(ENDS, changes) == why
+
+
+def test_take_cover_is_steered_sideways(browser, address):
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(address + "takecover/")
+        wait_for_frame(tab)
+        assert "VizDoom Take Cover" in tab.inner_text("header") and tab.locator("#pads button").count() == 2
+        tab.keyboard.down("ArrowLeft")
+        bar = "document.querySelector('#action i').style.transform"
+        tab.wait_for_function(f"{bar} == 'scaleX(-1)'")
