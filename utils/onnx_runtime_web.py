@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -32,7 +33,8 @@ def install_runtime(folder: Path) -> None:
             for name in FILES:
                 member = package.extractfile(f"package/dist/{name}")
                 assert member is not None  # the digest says so
-                (folder / name).write_bytes(member.read())
+                (Path(download) / name).write_bytes(member.read())
+                shutil.move(Path(download) / name, folder / name)  # whole or not at all
 
 
 def _download(folder: Path) -> Path:

@@ -250,7 +250,7 @@ function paint(id, numbers) {
 
 function showDriver() {
   const driver = element("driver");
-  const text = touched.size ? "You drive" : "The trained driver drives";
+  const text = touched.size ? "Driver: you" : "Driver: trained";
   if (driver.textContent !== text) driver.textContent = text; // a screen reader speaks on every change
   driver.classList.toggle("you", touched.size > 0);
   [...element("action").querySelectorAll("dd")].forEach((bar, i) => bar.classList.toggle("you", touched.has(i)));
@@ -262,5 +262,4 @@ function showHeld() {
 
 function showPause() {
   element("pause").setAttribute("aria-pressed", paused);
-  element("pause").textContent = paused ? "Go on" : "Pause";
 }
