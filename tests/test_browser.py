@@ -243,6 +243,20 @@ def test_all_can_be_reached_and_is_labelled(tab):
     assert tab.evaluate(unlabelled) == []
 
 
+def test_what_m_sees_is_shown(tab):
+    wait_for_steps(tab, 20)
+    tab.keyboard.press(".")
+    tab.wait_for_timeout(100)
+    heights = "[...document.querySelectorAll('#{} i')].map((bar) => +bar.style.transform.slice(7, -1))"
+    weights, latent = (tab.evaluate(heights.format(id)) for id in ("mixture", "latent"))
+    assert len(weights) == 5 and sum(weights) == pytest.approx(1, abs=0.01)
+    assert len(latent) == 32 and np.std(latent) > 0.01
+    assert float(tab.inner_text("#reward")) and tab.inner_text("#end").endswith("%")
+    assert len(tab.get_attribute("#rewards", "points").split()) == count(tab)
+    colours = "document.getElementById('{}').getContext('2d').getImageData(0, 0, 16, 16).data"
+    assert all(np.std(tab.evaluate(colours.format(id))) > 10 for id in ("hidden", "cell"))
+
+
 @pytest.mark.parametrize(
     "changes, why",
     [

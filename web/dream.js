@@ -88,7 +88,11 @@ export class Dream {
     let at = start * 2 * (latent + hidden);
     const take = (count) => this.starts.slice(at, (at += count));
     const [mu, logsigma] = [take(latent), take(latent)];
-    this.beginAt(mu.map((mean, i) => mean + Math.exp(logsigma[i]) * random.normal()), take(hidden), take(hidden));
+    this.beginAt(
+      mu.map((mean, i) => mean + Math.exp(logsigma[i]) * random.normal()),
+      take(hidden),
+      take(hidden),
+    );
   }
 
   /** Begins at a latent and M's state before it. */

@@ -1,11 +1,11 @@
 // The page: what is shown, who drives, what keys, fingers and buttons do. The dream itself is in dream.js.
 
-import { Dream, Random, logWeightsOf, mixtureWeights } from "./dream.js";
+import { Dream, Random } from "./dream.js";
+import { describeMind, showMind } from "./mind.js";
 
 const HANDS_OFF = 3000; // milliseconds without a key until the trained driver takes the wheel again
 const PAUSE_AT_END = 1500; // milliseconds
 const TRACE = 200; // steps of the reward that are shown
-const LATENT_RANGE = 3; // a latent's numbers are about N(0, 1)
 const ARROWS = { left: "←", right: "→", up: "↑", down: "↓" };
 
 const element = (id) => document.getElementById(id);
@@ -30,6 +30,7 @@ main().catch((error) => (element("notice").textContent = `This page cannot dream
 async function main() {
   dream = await Dream.open();
   describeGame(dream.facts);
+  describeMind(dream.facts);
   listen();
   showPause();
   await run();
@@ -174,10 +175,12 @@ function setTemperature(value) {
 
 // What is shown
 
-function describeGame({ title, actionNames, keys, lowest, stepReward, latent, mixtures, hidden }) {
+function describeGame({ title, actionNames, keys, lowest }) {
   document.title = `Drive in the dream of ${title}`;
   element("game").textContent = title;
-  element("keys").innerHTML = `${Object.keys(keys).map((key) => `<kbd>${ARROWS[key] ?? key}</kbd>`).join(" ")} drive,`;
+  element("keys").innerHTML = `${Object.keys(keys)
+    .map((key) => `<kbd>${ARROWS[key] ?? key}</kbd>`)
+    .join(" ")} drive,`;
   element("pads").classList.toggle("flat", !keys.up && !keys.down);
   for (const [key, adds] of Object.entries(keys)) {
     const pad = document.createElement("button");
@@ -188,13 +191,9 @@ function describeGame({ title, actionNames, keys, lowest, stepReward, latent, mi
     element("pads").append(pad);
   }
   actionNames.forEach((name, i) => {
-    element("action").insertAdjacentHTML("beforeend", `<dt>${name}</dt><dd class="${lowest[i] < 0 ? "signed" : ""}"><i></i></dd>`);
+    const bar = `<dd class="${lowest[i] < 0 ? "signed" : ""}"><i></i></dd>`;
+    element("action").insertAdjacentHTML("beforeend", `<dt>${name}</dt>${bar}`);
   });
-  if (stepReward !== null) element("reward-note").textContent = "the same for each step";
-  element("mixture").innerHTML = "<i></i>".repeat(mixtures);
-  element("latent").innerHTML = "<i></i>".repeat(latent);
-  const width = 2 ** Math.ceil(Math.log2(Math.sqrt(hidden)));
-  for (const id of ["hidden", "cell"]) Object.assign(element(id), { width, height: Math.ceil(hidden / width) });
 }
 
 async function show() {
@@ -206,46 +205,7 @@ async function show() {
   element("steps").textContent = dream.steps;
   element("return").textContent = total.toFixed(0);
   [...element("action").querySelectorAll("i")].forEach((bar, i) => (bar.style.transform = `scaleX(${action[i]})`));
-  showMind();
-}
-
-/** M's view of the moment. */
-function showMind() {
-  const weights = dream.prediction ? meanWeights() : [];
-  stretch("mixture", Array.from({ length: dream.facts.mixtures }, (_, g) => weights[g] ?? 0));
-  stretch("latent", Array.from(dream.latent, (x) => Math.max(-1, Math.min(1, x / LATENT_RANGE))));
-  element("reward").textContent = dream.reward.toFixed(2);
-  element("end").textContent = `${(100 * dream.terminal).toFixed(1)} %`;
-  element("end-bar").style.transform = `scaleX(${dream.terminal})`;
-  const highest = Math.max(0.1, ...rewards);
-  const lowest = Math.min(0, ...rewards);
-  const y = (reward) => 38 - (36 * (reward - lowest)) / (highest - lowest);
-  element("rewards").setAttribute("points", rewards.map((reward, i) => `${i},${y(reward).toFixed(1)}`).join(" "));
-  paint("hidden", dream.hidden);
-  paint("cell", dream.cell);
-}
-
-/** The weights at the slider's temperature; with a mixture for each number of the latent, their mean over the numbers. */
-function meanWeights() {
-  const { facts, prediction } = dream;
-  const count = facts.jointMixture ? 1 : facts.latent;
-  const sums = new Array(facts.mixtures).fill(0);
-  for (let i = 0; i < count; i++)
-    mixtureWeights(logWeightsOf(prediction, i, facts), temperature).forEach((weight, g) => (sums[g] += weight));
-  return sums.map((sum) => sum / count);
-}
-
-function stretch(id, values) {
-  const bars = element(id).children;
-  values.forEach((value, i) => (bars[i].style.transform = `scaleY(${value.toFixed(3)})`));
-}
-
-/** A texture of numbers: blue below zero, orange above. */
-function paint(id, numbers) {
-  const { width, height } = element(id);
-  const image = new ImageData(width, height);
-  numbers.forEach((x, i) => image.data.set([...(x < 0 ? [47, 107, 214] : [226, 98, 20]), 255 * Math.min(1, Math.sqrt(Math.abs(x)))], 4 * i));
-  element(id).getContext("2d").putImageData(image, 0, 0);
+  showMind(dream, rewards, temperature);
 }
 
 function showDriver() {
