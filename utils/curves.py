@@ -36,8 +36,8 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
             marker="s",
             label="the same in the real environment (--eval-env)",
         )
-    axes.set(xlabel="episodes", ylabel="return", title="C: evolution in the environment")
-    axes.legend(loc="upper left")
+    axes.set(xlabel="episodes", ylabel="return", title="C: evolution")
+    axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
