@@ -5,7 +5,7 @@
 learning_curve.png: the score of the distribution's mean over episodes and over core-hours, round by round
 (evolution.json: the histories of a run of make reproduce, which --logdir reads anew), beside the paper's own run
 (paper_learning_curve.csv, from the log published with it: github.com/hardmaru/WorldModelsExperiments, carracing/log).
-scores.png: the returns of the shipped driver on its test tracks. Prints what they show.
+scores.png: the returns of the shipped drivers on their test tracks. Prints what they show.
 """
 
 import csv
@@ -23,6 +23,7 @@ from utils.commandline import ScriptParser, run_script
 ROOT = Path(__file__).parent.parent
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
 PAPER_SCORE = 906
+SCORES = {"pretrained": "driver_score.json", "pretrained/dream": "dream_score.json"}
 LOST = 850  # less than this is no matter of speed any more
 History = list[dict[str, float]]  # one row a generation, as traincontroller.py keeps it
 
@@ -39,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.logdir:
         write_json(args.results / "evolution.json", read_rounds(args.logdir))
     rounds = scored_generations(json.loads((args.results / "evolution.json").read_text()))
-    score = json.loads((args.results / "driver_score.json").read_text())
+    scores = {driver: json.loads((args.results / file).read_text()) for driver, file in SCORES.items()}
     draw_learning_curve(rounds, args.results / "paper_learning_curve.csv", args.out / "learning_curve.png")
-    draw_scores(score, args.out / "scores.png")
+    draw_scores(scores, args.out / "scores.png")
 
     print("| round | generation | episodes so far | core-hours so far | mean |\n|---|---|---|---|---|")
     for number, rows in enumerate(rounds):
@@ -49,9 +50,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             hours = row["seconds"] * CORES / 3600
             where = f"{number} | {row['generation']:.0f} | {row['episodes']:.0f} | {hours:.2f}"
             print(f"| {where} | {row['return/mean']:.1f} |")
+    for driver, score in scores.items():
+        print(f"{driver}: {summary(score)}")
+
+
+def summary(score: dict) -> str:
+    """score: as test_controller.py --json writes it."""
     returns, lengths = np.array(score["returns"]), np.array(score["lengths"])
     laps = lengths[lengths < CARRACING.max_steps]  # that are complete
-    print(
+    return (
         f"{score['mean']:.1f} +- {score['std']:.1f} (standard error {score['sem']:.1f}) over {len(returns)} tracks "
         f"from {score['seed']}; worst {returns.min():.1f}, median {np.median(returns):.1f}, best {returns.max():.1f}; "
         f"{(returns >= PAPER_SCORE).mean():.0%} at {PAPER_SCORE} or above; {len(laps)} laps "
@@ -99,15 +106,18 @@ def draw_learning_curve(rounds: list[History], paper_csv: Path, path: Path) -> N
     figure.savefig(path, dpi=110)
 
 
-def draw_scores(score: dict, path: Path) -> None:
-    """score: as test_controller.py --json writes it."""
-    returns = np.array(score["returns"])
+def draw_scores(scores: dict[str, dict], path: Path) -> None:
+    """The returns of each driver; scores: as test_controller.py --json writes them."""
+    returns = {driver: np.array(score["returns"]) for driver, score in scores.items()}
+    every = np.concatenate(list(returns.values()))
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    axes.hist(returns, bins=np.arange(returns.min() // 10 * 10, returns.max() + 10, 10).tolist(), log=True)
-    axes.axvline(returns.mean(), color="black", label=f"mean {returns.mean():.1f}")
+    bins = np.arange(every.min() // 10 * 10, every.max() + 10, 10).tolist()
+    for driver, of_driver in returns.items():
+        label = f"{driver}: {of_driver.mean():.1f} ± {of_driver.std():.1f}"
+        axes.hist(of_driver, bins, log=True, histtype="stepfilled", alpha=0.5, label=label)
     axes.axvline(PAPER_SCORE, color="grey", linestyle=":", label="the paper's mean, 906")
-    axes.set(xlabel="return", ylabel="tracks", title=f"{len(returns):,} unseen tracks, Gymnasium's renderer")
+    axes.set(xlabel="return", ylabel="tracks", title="1,000 unseen tracks each, Gymnasium's renderer")
     axes.set_ylim(bottom=0.7)  # so that a bar of one track is seen
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)

@@ -150,7 +150,8 @@ def test_what_is_plain_to_see_can_be_read_out():
 def test_a_score_becomes_a_histogram_and_a_line(tmp_path):
     lines = succeed(run("-m", "studies.plot_results", "--out", tmp_path)).splitlines()
     assert any(re.match(r"\| \d \| \d+ \| \d+ \| \d+\.\d\d \| \d+\.\d \|", line) for line in lines)
-    assert re.fullmatch(r"\d+\.\d \+- \d+\.\d \(standard error \d+\.\d\) over \d+ tracks.*", lines[-1])
+    for driver, line in zip(("pretrained", "pretrained/dream"), lines[-2:], strict=True):
+        assert re.fullmatch(driver + r": \d+\.\d \+- \d+\.\d \(standard error \d+\.\d\) over \d+ tracks.*", line)
     for name in ("learning_curve.png", "scores.png"):
         assert imageio.imread(tmp_path / name).std() > 10
 
@@ -158,7 +159,7 @@ def test_a_score_becomes_a_histogram_and_a_line(tmp_path):
 def test_a_round_counts_on_from_those_before(tmp_path):
     logdir, results = tmp_path / "run", tmp_path / "results"
     results.mkdir()
-    for name in ("driver_score.json", "paper_learning_curve.csv"):
+    for name in ("driver_score.json", "dream_score.json", "paper_learning_curve.csv"):
         shutil.copy(ROOT / "docs" / "results" / name, results)
     for folder in (logdir / "round_0", logdir):
         (folder / "ctrl").mkdir(parents=True)
