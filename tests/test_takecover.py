@@ -182,9 +182,8 @@ def test_a_killed_process_leaves_nothing(tmp_path, victim):
 
 
 @pytest.mark.slow
-def test_killed_workers_and_a_killed_generation_leave_nothing(tmp_path):
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+def test_killed_workers_and_a_killed_generation_leave_nothing(tmp_path, tmp_path_factory):
+    temporary = tmp_path_factory.mktemp("t")  # the path of a socket in it has at most 107 characters
     arguments = ["--game", "takecover", "--rollouts", 1000, "--rootdir", tmp_path / "data", "--threads", 2]
     environment = ENVIRONMENT | {"TMPDIR": str(temporary)}
     process = launch("data/generation_script.py", *arguments, env=environment)
