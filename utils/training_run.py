@@ -108,12 +108,12 @@ class TrainingRun:
             self.stopping.load_state_dict(state["earlystopping"])
             self.epoch = int(state["epoch"])
             self.history = list(state.get("history", []))  # the 2018 implementation keeps none
-            if state.get("yardstick", self.yardstick) != self.yardstick:
+            measured_otherwise = state.get("yardstick", self.yardstick) != self.yardstick
+            if measured_otherwise:
                 print("the test loss is measured otherwise than before: the best so far does not count any more")
                 self.stopping = EarlyStopping(self.stopping.patience)
                 self.scheduler.best, self.scheduler.num_bad_epochs = float("inf"), 0
-                state["learning_rate"] = None
-            if state.get("learning_rate", self.learning_rate) != self.learning_rate:
+            if measured_otherwise or state.get("learning_rate", self.learning_rate) != self.learning_rate:
                 self.optimizer.param_groups[0]["lr"] = self.learning_rate
         except (LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
