@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda: rate(lambda: reference.controller_steps(200)),
             "70",
         )
-        runner, dataset = PolicyRunner(CARRACING, "fast", "brown"), logdir / "rollouts"
+        runner, dataset = PolicyRunner(CARRACING, "fast", POLICIES["brown"]), logdir / "rollouts"
         compare(
             "generation, frames on disk",
             lambda: rate(lambda: generate(runner, dataset, range(8))),

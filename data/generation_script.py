@@ -143,7 +143,7 @@ def open_pool(args: argparse.Namespace, game: Game, driver: Driver | None, worke
     logs = args.rootdir / "logs"
     if driver is None:
         game.make(args.env).reset(seed=0)  # what is compiled is compiled once, rather than in every worker
-        return WorkerPool(PolicyRunner, [(game, args.env, args.policy, args.patience)] * workers, 2, logs)
+        return WorkerPool(PolicyRunner, [(game, args.env, POLICIES[args.policy], args.patience)] * workers, 2, logs)
     device = pick_device(args.device)
     # Fewer at a time than in training, because every one keeps its frames.
     return rollout_pool(game, args.env, driver[1], device, workers, rollouts, logs, environments=BATCH_MULTIPLE)

@@ -9,6 +9,7 @@ from models.sizes import Sizes
 
 Policy = Callable[[np.random.Generator, Sizes, int], np.ndarray]
 
+SWEEP = 90  # steps in one direction: in Take Cover, about from wall to wall
 NOISE_MEMORY = 0.9  # a push on the wheel lasts some ten steps; white noise would only tremble
 
 
@@ -38,6 +39,18 @@ def held(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray
     for Take Cover (doomrnn)."""
     holds = generator.integers(1, 11, size=steps)
     return white(generator, sizes, steps).repeat(holds, axis=0)[:steps]
+
+
+def stay(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
+    """Actions (steps, A) float32 of zeros."""
+    return np.zeros((steps, sizes.action), np.float32)
+
+
+def sweep(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
+    """Actions (steps, A) float32 that change from the lowest to the highest and back every SWEEP steps. It begins
+    anywhere in that, so that the way from wall to wall is not in time with the game."""
+    highest = (np.arange(steps) + generator.integers(2 * SWEEP)) // SWEEP % 2 == 1
+    return np.where(highest[:, None], sizes.highest_action, sizes.lowest_action).astype(np.float32)
 
 
 POLICIES: dict[str, Policy] = {"brown": brown, "white": white, "held": held}

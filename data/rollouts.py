@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from isal import isal_zlib
 
-from data.policies import POLICIES
+from data.policies import Policy
 from envs.batch import EnvironmentBatch
 from envs.games import Game
 from utils.checkpoints import write_atomically
@@ -54,16 +54,16 @@ class RolloutRecorder(Recorder):
 
 
 class PolicyRunner:
-    """A worker's Runner (see utils.workers) that drives with one of POLICIES.
+    """A worker's Runner (see utils.workers) that drives with a policy of data.policies.
 
     A job is (the seed of the episode, that of its actions), its result an Outcome with the bytes of a rollout's file.
     """
 
-    def __init__(self, game: Game, kind: str, policy: str, patience: int = 0):
+    def __init__(self, game: Game, kind: str, policy: Policy, patience: int = 0):
         self._game = game
         self._environments = EnvironmentBatch(game, kind, 1)
         self._patience = patience  # see EnvironmentBatch.reset
-        self._policy = POLICIES[policy]
+        self._policy = policy
         self._waiting: deque[tuple[int, tuple[int, list[int]]]] = deque()
 
     @property

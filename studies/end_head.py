@@ -9,7 +9,6 @@ held-out rollouts, and three dreams of random driving).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,18 +22,17 @@ from tqdm import tqdm
 from data.encoding import encode
 from data.loaders import find_rollouts, load_rollout, split_rollouts
 from data.policies import POLICIES
-from data.rollouts import PolicyRunner
 from envs.dream import DreamBatch, DreamSettings
 from envs.games import Game
 from models.mdrnn import MDRNN
 from models.vae import VAE, to_images
 from models.world_model import padded
+from studies.scores import policy_lengths
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_float, positive_int, run_script
 from utils.dreams import Dreams
 from utils.run_folder import load_dreams, load_mdrnn, load_vae
 from utils.tracks import selection_tracks
-from utils.workers import WorkerPool, cores
 
 CPU = torch.device("cpu")
 EARLY = 10  # steps: a dream that ends so much too early is as good
@@ -78,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     ends = [end for file in held_out if (end := watch(vae, mdrnn, file)) is not None]
     if not ends:
         raise UserError(f"{args.dataset}: no held-out rollout ended by itself; make more rollouts")
-    seeds = selection_tracks(args.episodes)
-    lengths = {"real": drive(dreams.game, seeds, args.logdir / "tmp"), "dreamed": dream(dreams, seeds)}
+    game, seeds = dreams.game, selection_tracks(args.episodes)
+    lengths = {
+        "real": policy_lengths(game, POLICIES[game.policy], seeds, args.logdir / "tmp"),
+        "dreamed": dream(dreams, seeds),
+    }
 
     folder = args.logdir / "mdrnn"
     result = summary(lengths, ends)
@@ -99,18 +100,6 @@ def watch(vae: VAE, mdrnn: MDRNN, file: Path) -> Ends | None:
     mu, _ = encode(vae, frames, CPU, torch.float32)
     prediction, _ = mdrnn(actions[:, None], mu[:, None])
     return Ends(prediction.terminal_logit[:, 0].numpy())
-
-
-def drive(game: Game, seeds: list[int], logs: Path) -> np.ndarray:
-    """How many steps the game's random driving lasts in real episodes (E,); short ones count, too."""
-    whole = replace(game, shortest_rollout=0)
-    arguments = [(whole, game.training_kind, game.policy)] * min(cores(), len(seeds))
-    lengths = np.zeros(len(seeds), int)
-    with WorkerPool(PolicyRunner, arguments, 2, logs) as pool:
-        outcomes = pool.run((seed, [seed]) for seed in seeds)
-        for number, outcome in tqdm(outcomes, "real", len(seeds), unit="episode", leave=False, disable=None):
-            lengths[number] = outcome.length
-    return lengths
 
 
 def random_actions(game: Game, seeds: list[int]) -> Tensor:

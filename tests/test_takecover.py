@@ -263,7 +263,7 @@ def test_held_actions():
 
 def test_another_episode_takes_the_place_of_a_short_rollout():
     def rollouts(shortest: int) -> list[Outcome]:
-        runner = PolicyRunner(replace(TAKECOVER, shortest_rollout=shortest), "vizdoom", "held")
+        runner = PolicyRunner(replace(TAKECOVER, shortest_rollout=shortest), "vizdoom", held)
         return drive_all(runner, [(seed, [seed]) for seed in range(4)])
 
     first, long = rollouts(0), rollouts(250)

@@ -15,12 +15,14 @@ from conftest import assert_one_line_error, drive_all, run, run_process, succeed
 from torch import Tensor
 
 from data.loaders import LatentDataset, Sequences, find_rollouts
+from data.policies import sweep
 from envs.dream import DreamBatch, DreamSettings, Starts
 from envs.games import CARRACING, TAKECOVER, Game
 from models.controller import Controller
 from models.dream import dream_weights
 from models.mdrnn import MDRNN
 from models.vae import VAE
+from studies.blind_driving import POLICIES as BLIND
 from trainmdrnn import SequenceObjective
 from utils.checkpoints import save_checkpoint
 from utils.dreams import DreamRunner, Dreams
@@ -123,6 +125,44 @@ def test_m_is_compared_with_the_real_game(learned, folder):
     assert (folder / "mdrnn" / "end_head.png").stat().st_size > 10_000
     strip = imageio.imread(folder / "mdrnn" / "end_head_strip.png")
     assert strip.shape == (6 * 66 + 2, 14 * 66 + 2, 3) and strip[-60:].std() > 3
+
+
+@pytest.mark.slow
+def test_temperatures_are_compared_and_each_run_is_kept(learned, tmp_path):
+    preset = tmp_path / "preset"
+    preset.write_text("[traincontroller.py]\n--env dream\n--pop-size 8\n--n-samples 2\n--eval-episodes 4\n")
+    arguments = ["--logdir", learned[1], "--preset", preset, "--generations", 1, "--episodes", 2, "--out", tmp_path]
+    output = succeed(run("-m", "studies.temperatures", *arguments, "--only", 1.3))
+    (path,) = (tmp_path / "temperatures").glob("*.json")
+    kept = json.loads(path.read_text())
+    assert path.name == "1.3_0.json" and len(kept["dreamed"]) == len(kept["real"]) == 2 and min(kept["real"]) > 20
+    row = f"| 1.3 | 1 | {np.mean(kept['dreamed']):.0f} (± {np.std(kept['dreamed']):.0f}) | {np.mean(kept['real']):.0f} "
+    assert row in output
+    modified = path.stat().st_mtime_ns
+    assert row in succeed(run("-m", "studies.temperatures", *arguments, "--only", 1.3))  # and does not do it again
+    assert path.stat().st_mtime_ns == modified
+    longer = run("-m", "studies.temperatures", *arguments, "--only", 1.3, "--generations", 2)
+    assert_one_line_error(longer, "'generations': 1", path)
+    assert row in succeed(run("-m", "studies.temperatures", "--out", tmp_path))  # needs no models
+    assert_one_line_error(run("-m", "studies.temperatures", "--out", tmp_path / "none"), "--logdir")
+    assert run("-m", "studies.temperatures", *arguments, "--only", 2).returncode == 2
+
+
+@pytest.mark.slow
+def test_blind_driving_has_its_score(tmp_path):
+    output = succeed(run("-m", "studies.blind_driving", "--episodes", 4, "--out", tmp_path))
+    kept = json.loads((tmp_path / "blind_driving.json").read_text())
+    assert set(kept) == set(BLIND) and all(len(lengths) == 4 and min(lengths) > 20 for lengths in kept.values())
+    for name, lengths in kept.items():
+        assert f"| {name} | 4 | {np.mean(lengths):.0f} ± {np.std(lengths):.0f} |" in output
+    assert np.mean(kept["stay"]) < np.mean(kept["from wall to wall"])
+
+
+def test_a_sweep_goes_from_wall_to_wall():
+    actions = sweep(np.random.default_rng(0), SIZES, 1000)
+    assert actions.shape == (1000, 1) and set(actions.flatten()) == {-1, 1}
+    turns = np.flatnonzero(np.diff(actions[:, 0]))
+    assert turns[0] < 90 and (np.diff(turns) == 90).all()
 
 
 @pytest.mark.parametrize("game", [CARRACING, TAKECOVER], ids=lambda game: game.name)
