@@ -16,6 +16,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from envs.dream import DreamSettings
 from envs.games import DREAM, Game, environment_kinds
 from evolution.run import open_run
@@ -35,6 +37,7 @@ from utils.commandline import (
     share,
 )
 from utils.dreams import dream_pool
+from utils.precision import fast_dtype
 from utils.provenance import recorded
 from utils.rollouts import rollout_pool
 from utils.run_folder import load_dreams, load_game, load_world_weights
@@ -153,7 +156,9 @@ def pool_maker(
     or does not do for it."""
     workers, logs = args.max_workers, args.logdir / "tmp"
     if kind == DREAM:
-        dreams = load_dreams(args.logdir, DreamSettings(args.temperature, beginnings=args.beginnings))
+        dtype = torch.float32 if args.float32 else fast_dtype(torch.device("cpu"))
+        dreaming = DreamSettings(args.temperature, dtype=dtype, beginnings=args.beginnings)
+        dreams = load_dreams(args.logdir, dreaming)
         return partial(dream_pool, dreams, sizes, workers, episodes, logs)
     weights, device = load_world_weights(args.logdir, sizes), pick_device(args.device)
     return partial(rollout_pool, game, kind, weights, device, workers, episodes, logs, args.float32)

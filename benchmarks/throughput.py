@@ -108,7 +108,7 @@ def some_dreams(game: Game, mdrnn: MDRNN) -> Dreams:
         mdrnn.gmm_linear.bias[-1] = -9  # the logit of an end
     blank = np.zeros((1, sizes.latent), np.float32), np.zeros((1, sizes.hidden), np.float32)
     starts = Starts(blank[0], blank[0], blank[1], blank[1], np.zeros(1))
-    return Dreams(game, dream_weights(mdrnn), starts, DreamSettings(horizon=1000))
+    return Dreams(game, dream_weights(mdrnn), starts, DreamSettings(horizon=1000, dtype=fast_dtype(CPU)))
 
 
 def dream_rate(dreams: Dreams, workers: int, logs: Path) -> float:
@@ -122,13 +122,13 @@ def dream_rate(dreams: Dreams, workers: int, logs: Path) -> float:
 
 def matrix_products(mdrnn: MDRNN, rounds: int) -> int:
     """What dream steps cannot do without: the products with M's weights. Returns the number of steps."""
-    inputs = torch.randn(MAX_DREAMS, SIZES.latent + SIZES.action)
-    hidden = torch.randn(MAX_DREAMS, SIZES.hidden)
-    into_cell, of_cell, *_ = mdrnn.rnn.parameters()
+    dtype = fast_dtype(CPU)
+    of_input, of_state, *_ = mdrnn.rnn.parameters()
+    gates, head = torch.cat([of_input, of_state], dim=1).to(dtype), mdrnn.gmm_linear.weight.to(dtype)
+    seen, hidden = (torch.randn(MAX_DREAMS, weight.shape[1]).to(dtype) for weight in (gates, head))
     for _ in range(rounds):
-        F.linear(inputs, into_cell)
-        F.linear(hidden, of_cell)
-        F.linear(hidden, mdrnn.gmm_linear.weight)
+        F.linear(seen, gates)
+        F.linear(hidden, head)
     return rounds * MAX_DREAMS
 
 

@@ -39,6 +39,7 @@ class DreamSettings:
 
     temperature: float = 1.0  # see models.mdrnn.sample_mixture
     horizon: int | None = None  # a dream is truncated after so many steps; None: as many as the game's episodes
+    dtype: torch.dtype = torch.float32  # of M's matrix products
     beginnings: float = 1.0  # share of the dreams that begin where rollouts do; the others begin anywhere
 
 
@@ -54,7 +55,7 @@ class DreamBatch:
         self._starts = starts
         self._beginnings_share = settings.beginnings
         self._horizon = settings.horizon or game.max_steps
-        self._model = DreamModel(weights, settings.temperature)
+        self._model = DreamModel(weights, settings.temperature, settings.dtype)
         sizes, count = weights.sizes, padded(count)
         self.latents = torch.zeros(count, sizes.latent)
         self.hidden = torch.zeros(count, sizes.hidden)

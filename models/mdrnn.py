@@ -49,7 +49,11 @@ class MDRNN(nn.Module):
 
     def predict(self, hidden: Tensor) -> Prediction:
         """The head: hidden (..., H) -> prediction of the next moment."""
-        means, log_sigmas, log_weights, reward, terminal = self.gmm_linear(hidden).split(self._parts, dim=-1)
+        return self.to_prediction(self.gmm_linear(hidden))
+
+    def to_prediction(self, outputs: Tensor) -> Prediction:
+        """What the numbers that the head puts out (..., O) mean."""
+        means, log_sigmas, log_weights, reward, terminal = outputs.split(self._parts, dim=-1)
         components = (self.sizes.mixtures, self.sizes.latent)
         return Prediction(
             means.unflatten(-1, components),

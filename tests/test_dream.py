@@ -13,8 +13,9 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs.dream import NOISE_AHEAD, DreamBatch, DreamSettings
-from envs.games import CARRACING
-from models.mdrnn import sample_mixture
+from envs.games import CARRACING, TAKECOVER
+from models.dream import DreamModel, dream_weights
+from models.mdrnn import MDRNN, sample_mixture
 from models.sizes import CARRACING_SIZES
 from utils.dreams import DreamRunner
 from utils.rollouts import Episode
@@ -84,9 +85,10 @@ def test_a_dream_begins_where_it_is_told_to(dreamer):
     np.testing.assert_array_equal(info["latent"], np.arange(32))
 
 
-def test_a_dream_does_not_depend_on_its_company(dreamer):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_dream_does_not_depend_on_its_company(dreamer, dtype):
     """Seven at a time or 100 at once, in whatever row: the same dream, to the last bit."""
-    dreams = load_dreams(dreamer, DreamSettings(horizon=120, beginnings=0.5))
+    dreams = load_dreams(dreamer, DreamSettings(horizon=120, dtype=dtype, beginnings=0.5))
     random = np.random.default_rng(0)
     controllers = random.normal(scale=0.3, size=(100, Z.controller)).astype(np.float32)
     episodes = [Episode(controllers[i], seed=int(i), patience=30 + i) for i in range(100)]
@@ -100,6 +102,30 @@ def test_a_dream_does_not_depend_on_its_company(dreamer):
         steps = batch.step(1, actions_of(controllers[5], batch))
         total += steps.rewards[0] - steps.charges[0]
     assert steps.truncated[0] and total == pytest.approx(together[5].total_return, rel=1e-3, abs=1e-2)
+
+
+@pytest.mark.parametrize("game", [CARRACING, TAKECOVER], ids=lambda game: game.name)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_a_dream_step_is_a_step_of_m(game, dtype, tolerance):
+    torch.manual_seed(0)
+    mdrnn, sizes = MDRNN(game.sizes), game.sizes
+    model = DreamModel(dream_weights(mdrnn), 1.15, dtype)
+    state = torch.zeros(16, sizes.hidden), torch.zeros(16, sizes.hidden)
+    expected_state = None
+    for _ in range(20):
+        actions, latents, noise = (torch.randn(16, size) for size in (sizes.action, sizes.latent, sum(sizes.noise)))
+        noise[:, sizes.noise[0] :] = 0  # always the first component: rounding chooses no other
+        prediction, expected_state = mdrnn(actions[None], latents[None], expected_state)
+        expected = sample_mixture(prediction, noise, 1.15)[0]
+        dreamed = model.step(actions, latents, *state, noise)
+        for ours, theirs in (
+            (dreamed.latents, expected),
+            (dreamed.rewards, prediction.reward[0]),
+            (dreamed.terminal_logits, prediction.terminal_logit[0]),
+            (state[0], expected_state[0][0]),
+            (state[1], expected_state[1][0]),
+        ):
+            torch.testing.assert_close(ours, theirs.detach(), atol=tolerance, rtol=tolerance)
 
 
 def actions_of(controller: np.ndarray, batch: DreamBatch) -> torch.Tensor:
