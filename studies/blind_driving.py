@@ -5,6 +5,7 @@
 Prints a table and keeps every length in <--out>/blind_driving.json. The episodes are those of test_controller.py.
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=positive_int, default=1000, help="episodes of each policy")
     parser.add_argument("--out", type=Path, default=OUT, help="where the lengths are kept")
     args = parser.parse_args(argv)
-    seeds, logs = list(TEST_TRACKS[: args.episodes]), args.out / "logs"
-    lengths = {name: policy_lengths(TAKECOVER, policy, seeds, logs) for name, policy in POLICIES.items()}
+    seeds = list(TEST_TRACKS[: args.episodes])
+    with tempfile.TemporaryDirectory() as logs:
+        lengths = {name: policy_lengths(TAKECOVER, policy, seeds, Path(logs)) for name, policy in POLICIES.items()}
     write_json(args.out / "blind_driving.json", {name: steps.tolist() for name, steps in lengths.items()})
     print_table(lengths)
 

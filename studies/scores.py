@@ -1,5 +1,6 @@
 """What a controller, or driving without one, earns: the scores that the studies have in common."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def real_score(logdir: Path, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
     episodes = [Episode(controller.to_vector().numpy(), seed) for seed in seeds]
     device, logs = torch.device("cpu"), logdir / "tmp"
     with rollout_pool(game, game.training_kind, weights, device, cores(), len(seeds), logs) as pool:
-        return drive(pool, episodes, "real")
+        return drive(pool, episodes, "real" if sys.stderr.isatty() else None)
 
 
 def dreamed_score(logdir: Path, temperature: float, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +36,7 @@ def dreamed_score(logdir: Path, temperature: float, seeds: list[int]) -> tuple[n
     dreams = load_dreams(logdir, DreamSettings(temperature))
     episodes = [Episode(controller.to_vector().numpy(), seed) for seed in seeds]
     with dream_pool(dreams, controller.sizes, cores(), len(seeds), logdir / "tmp") as pool:
-        return drive(pool, episodes, "dreamed")
+        return drive(pool, episodes, "dreamed" if sys.stderr.isatty() else None)
 
 
 def policy_lengths(game: Game, policy: Policy, seeds: list[int], logs: Path) -> np.ndarray:
