@@ -16,6 +16,7 @@ from utils.commandline import run_script
 
 ROLLOUTS, NOISE = 10, 0.2  # of a round
 GENERATIONS = 8  # of a round
+SECOND_V = 15  # the round before which V learns from what it has seen so far
 # By the size of differences and with small steps: by rank, a good driver gets faster and faster, and leaves the road.
 CAREFUL = ["--search", "mirrored-by-size", "--sigma", 0.025]
 
@@ -24,34 +25,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.dream", __doc__, argv, "dream", "dream")
     recipe.generate(0, 100)
     recipe.train("vae_0", "trainvae.py", "--epochs", 3)
-    learn(recipe, range(1, 15), 15, 16)
+    learn(recipe, range(1, SECOND_V), 15, 16)
     recipe.train("vae_1", "trainvae.py", "--epochs", 8)
-    begin_anew(recipe, 15)  # what it sees means something else now
-    learn(recipe, range(15, 20), 40, 40)
-    begin_anew(recipe, 20)  # it may have found what M did not know, and be far from good driving
+    begin_anew(recipe, SECOND_V, "mdrnn", "ctrl")  # what they see means something else now, and M may not get over it
+    learn(recipe, range(SECOND_V, 20), 40, 40)
+    begin_anew(recipe, 20, "ctrl")  # it may have found what M did not know, and be far from good driving
     learn(recipe, range(20, 25), 40, 40)
     learn(recipe, range(25, 51), 40, 80, *CAREFUL)
     recipe.score()
 
 
-def begin_anew(recipe: Recipe, number: int) -> None:
-    """C is forgotten before a round."""
-    recipe.once(f"forget_{number}", shutil.rmtree, recipe.logdir / "ctrl", True)
+def begin_anew(recipe: Recipe, number: int, *stages: str) -> None:
+    """M or C is forgotten before a round."""
+    for stage in stages:
+        recipe.once(f"forget_{stage}_{number}", shutil.rmtree, recipe.logdir / stage, True)
 
 
 def learn(recipe: Recipe, rounds: range, more_epochs: int, generations: int, *options: object) -> None:
-    """Rounds: some epochs of M, some generations of C, and rollouts of it. M has `more_epochs` beyond those of its
-    rounds, and C so many generations in the first of these."""
+    """Rounds: some epochs of M, some generations of C, and rollouts of it. M has `more_epochs` beyond those of the
+    rounds since it began, and C so many generations in the first of these."""
     for number in rounds:
-        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", more_epochs + epochs(number))
+        began = 1 if number < SECOND_V else SECOND_V
+        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", more_epochs + epochs(began, number))
         done = generations + GENERATIONS * (number - rounds[0])
         recipe.train(f"ctrl_{number}", "traincontroller.py", "--generations", done, *options)
         recipe.generate(number, ROLLOUTS, "--noise", NOISE)
 
 
-def epochs(number: int) -> int:
-    """Of M, up to this round: its training takes equally long in all of them, although the dataset grows."""
-    return sum(210 // (round_ + 7) for round_ in range(1, number + 1))
+def epochs(first: int, last: int) -> int:
+    """Of M, in these rounds: its training takes equally long in all of them, although the dataset grows."""
+    return sum(210 // (number + 7) for number in range(first, last + 1))
 
 
 if __name__ == "__main__":

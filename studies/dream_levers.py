@@ -110,7 +110,7 @@ def train_one(recipe: Recipe, setting: Setting, rounds: int, tracks: int) -> dic
     recipe.generate(0, 100 if setting.own_rollouts else 100 + own)
     scores: list[dict[str, Any]] = []
     for number in range(1, rounds + 1):
-        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", epochs(number))
+        recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", epochs(1, number))
         generations = FIRST_GENERATIONS + GENERATIONS * (number - 1)
         recipe.once(f"ctrl_{number}", dream_on, recipe.logdir, recipe.preset, recipe.seed, setting, generations)
         if number in (rounds // 2, rounds):
