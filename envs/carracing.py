@@ -52,11 +52,15 @@ class TimeLimitedCarRacing(CarRacing):
         Returns the frame, the reward, terminated (all tiles visited, or off the playfield: reward -100),
         truncated (1,000 steps taken), and an info dict.
         """
-        frame, reward, terminated, truncated, info = super().step(action)
+        frame, reward, terminated, truncated, info = self._advance(action)
         self._elapsed_steps += 1
         if self._elapsed_steps >= MAX_EPISODE_STEPS:
             truncated = True
         return frame, reward, terminated, truncated, info
+
+    def _advance(self, action: Any):
+        """What `step` returns, without a limit of time. `reset` takes a first step without an action."""
+        return super().step(action)
 
 
 class GymnasiumCarRacing(TimeLimitedCarRacing):

@@ -1,4 +1,4 @@
-"""CarRacing with Gymnasium's physics, tracks and rewards, and a renderer of its own for the 64x64 frames."""
+"""CarRacing with Gymnasium's tracks and rewards and Box2D's physics, but a car and a renderer of its own."""
 
 import functools
 from itertools import chain
@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pygame
 from gymnasium.envs.box2d.car_dynamics import WHEEL_WHITE
-from gymnasium.envs.box2d.car_racing import WINDOW_H
+from gymnasium.envs.box2d.car_racing import PLAYFIELD, WINDOW_H
 
 from envs import raster
-from envs.carracing import TimeLimitedCarRacing, shrink
+from envs.car import OMEGA, PHASE, TICK, DrivenCar
+from envs.carracing import STEP_COST, TimeLimitedCarRacing, shrink
+from envs.contacts import ContactCounter
 
 # The part of Gymnasium's drawing that shows the score, left of the indicators: 12x12 of its 96x96 cells.
 SCORE_SURFACE = (125, 100)
+VELOCITY_ITERATIONS, POSITION_ITERATIONS = 6 * 30, 2 * 30  # of Box2D, as Gymnasium has it
 
 
 def smooth_scale(surface: pygame.Surface) -> np.ndarray:
@@ -54,11 +57,11 @@ def displayed_levels() -> np.ndarray:
 
 
 class FastCarRacing(TimeLimitedCarRacing):
-    """Gymnasium's CarRacing with only the drawing of the observation replaced.
+    """Gymnasium's CarRacing with the car's own arithmetic and the drawing of the observation replaced.
 
     Rewards, ends and tracks are equal to Gymnasium's bit for bit for the same seed and actions.
     Frames differ from GymnasiumCarRacing's by less than a grey level on average. Each is a new array.
-    The render modes "rgb_array" and "human" draw with Gymnasium's code.
+    With the render modes "rgb_array" and "human" Gymnasium's code draws, and drives.
     """
 
     def _create_track(self) -> bool:
@@ -94,22 +97,58 @@ class FastCarRacing(TimeLimitedCarRacing):
             (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255), (51, 0, 255),
         ]  # fmt: skip
         self._pair_sums = raster.pack_palette(displayed_levels()[np.array(colours, np.int64)])
-        self._state = np.empty(raster.STATE_SIZE)
         self._score_images = score_images()
+
+    def _take_over(self) -> None:
+        """A new car stands on a new track."""
+        world: Any = self
+        self._driven = DrivenCar(world.car)
+        # Where somebody watches, Gymnasium's own code leaves the skid marks that its views show.
+        self._gymnasium_drives = self.render_mode is not None or not self.continuous
+        if not self._gymnasium_drives:
+            self._contacts = ContactCounter(self)
+            self.world.contactListener = self._contacts
+
+    def _advance(self, action: Any):
+        if action is None:
+            self._take_over()
+        if self._gymnasium_drives:
+            return super()._advance(action)
+        steering, gas, brake = np.zeros(3) if action is None else np.asarray(action, np.float64).tolist()
+        self._driven.drive(-steering, gas, brake, self._contacts.touching)
+        self.world.Step(TICK, VELOCITY_ITERATIONS, POSITION_ITERATIONS)
+        self._driven.states.refresh()
+        self.t += TICK
+        self.state = self._render("state_pixels")
+        return self.state, *((0, False, False, {}) if action is None else self._judge())
+
+    def _judge(self) -> tuple[float, bool, bool, dict]:
+        """Gymnasium's reward of a step, whether it was the last one (never by a limit of time), and info."""
+        world: Any = self
+        self.reward -= STEP_COST
+        reward = self.reward - self.prev_reward
+        self.prev_reward = self.reward
+        x, y = self._driven.position
+        if abs(x) > PLAYFIELD or abs(y) > PLAYFIELD:
+            return -100, True, False, {"lap_finished": False}
+        if self.tile_visited_count == len(world.track) or self.new_lap:
+            return reward, True, False, {"lap_finished": True}
+        return reward, False, False, {}
 
     def _render(self, mode: str):
         if mode != "state_pixels":
             return super()._render(mode)
-        car: Any = self.car
-        hull = car.hull
-        position = hull.position
-        w0, w1, w2, w3 = car.wheels
-        self._state[:] = (
-            position.x, position.y, hull.angle, hull.linearVelocity.length, hull.angularVelocity, self.t, self.reward,
-            w0.joint.angle, w1.joint.angle, w2.joint.angle, w3.joint.angle,
-            w0.phase, w1.phase, w2.phase, w3.phase,
-            w0.omega, w1.omega, w2.omega, w3.omega,
-        )  # fmt: skip
+        if self._gymnasium_drives:
+            self._driven.follow()
         return raster.draw_frame(
-            self._state, self._quads, self._tile_of_quad, self._tile_colours, self._pair_sums, self._score_images
+            self._driven.states.arrays,
+            self._driven.wheels[PHASE],
+            self._driven.wheels[OMEGA],
+            self.t,
+            self.reward,
+            self._quads,
+            self._tile_of_quad,
+            self._tile_colours,
+            self._pair_sums,
+            self._score_images,
         )

@@ -31,6 +31,8 @@ from gymnasium.envs.box2d.car_racing import (
 )
 from numba import njit
 
+from envs.bodies import ANGLE, SPIN, VELOCITY_X, VELOCITY_Y, X, Y
+
 FRAME_SIZE = 64
 
 # Samples in each of the 96x96 cells: `average` compares four across as one 32-bit word, adds up two rows at once.
@@ -48,8 +50,8 @@ BLACK, BACKGROUND, GRASS, ROAD_0, ROAD_1, ROAD_2, STRIPE, HULL, WHITE, RED, GREE
 # In place of a tile's number.
 WHITE_KERB, RED_KERB = -1, -2
 
-# The layout of the vector `state` of draw_frame: what the drawing needs of the car and the episode.
-HULL_X, HULL_Y, HULL_ANGLE, SPEED, SPIN, TIME, REWARD = range(7)
+# The layout of the vector `state`: what the drawing needs of the car and the episode.
+HULL_X, HULL_Y, HULL_ANGLE, SPEED, ROTATION, TIME, REWARD = range(7)
 WHEEL_ANGLE, WHEEL_PHASE, WHEEL_OMEGA = 7, 11, 15  # four numbers each; the angle is relative to the hull
 STATE_SIZE = 19
 
@@ -365,7 +367,7 @@ def draw_indicators(frame, state, pair_sums):
             colour = WHITE if bar == 0 else BLUE if bar < 3 else PURPLE
             bottom = WINDOW_H - h
             draw_bar(frame, place * s, bottom, (place + 1) * s, bottom - length, colour, pair_sums)
-    steering, spin = state[WHEEL_ANGLE], state[SPIN]
+    steering, spin = state[WHEEL_ANGLE], state[ROTATION]
     top, bottom = WINDOW_H - 4 * h, WINDOW_H - 2 * h
     if abs(steering) > LEAST_INDICATED:
         draw_bar(frame, 20 * s, top, (20 - 10.0 * steering) * s, bottom, GREEN, pair_sums)
@@ -387,11 +389,30 @@ def paste_score(frame, score_images, score):
 
 
 @njit(cache=True)
-def draw_frame(state, quads, tile_of_quad, tile_colours, pair_sums, score_images):
+def gather_state(bodies, phases, omegas, time, reward):
+    """Makes the vector `state`, from the arguments of draw_frame."""
+    state = np.empty(STATE_SIZE)
+    hull = bodies[0]
+    state[HULL_X], state[HULL_Y], state[HULL_ANGLE] = hull[X], hull[Y], hull[ANGLE]
+    # In float32, as Box2D computes it.
+    state[SPEED] = math.sqrt(hull[VELOCITY_X] * hull[VELOCITY_X] + hull[VELOCITY_Y] * hull[VELOCITY_Y])
+    state[ROTATION], state[TIME], state[REWARD] = hull[SPIN], time, reward
+    for w in range(4):
+        state[WHEEL_ANGLE + w] = bodies[1 + w][ANGLE] - hull[ANGLE]
+        state[WHEEL_PHASE + w] = phases[w]
+        state[WHEEL_OMEGA + w] = omegas[w]
+    return state
+
+
+@njit(cache=True)
+def draw_frame(bodies, phases, omegas, time, reward, quads, tile_of_quad, tile_colours, pair_sums, score_images):
     """Draws one frame.
 
     Args:
-        state: (STATE_SIZE,) float64, indexed by HULL_X ... WHEEL_OMEGA.
+        bodies: the hull and the four wheels, see envs.bodies.
+        phases, omegas: (4,) float64, angles and angular velocities of the wheels' turning, in radians and seconds.
+        time: since the episode began, in seconds.
+        reward: of the episode so far.
         quads: (Q, 4, 2) float64, corners of tiles and kerbs in world coordinates, in drawing order.
         tile_of_quad: (Q,) int64, the number of the tile, WHITE_KERB or RED_KERB.
         tile_colours: (tiles, 3) float64, grey levels; equal to those of tile 0 once a tile is visited.
@@ -401,6 +422,7 @@ def draw_frame(state, quads, tile_of_quad, tile_colours, pair_sums, score_images
     Returns:
         (64, 64, 3) uint8, a new array.
     """
+    state = gather_state(bodies, phases, omegas, time, reward)
     canvas = np.empty((CANVAS_H, CANVAS_W), np.uint8)
     spans = np.empty((CANVAS_H, 2))
     spans[:, 0] = np.inf

@@ -42,3 +42,32 @@ def drive_away(env, rng):
     """Straight on, until the car has left the playfield."""
     while True:
         yield np.array([0.0, 0.5, 0.0], np.float32)
+
+
+def drive_in_circles(env, rng):
+    """Full throttle with the wheels turned to one side: the car spins and leaves the road."""
+    side = rng.choice([-1, 1])
+    while True:
+        yield np.array([side, 1.0, 0.0], np.float32)
+
+
+def drive_jerkily(env, rng):
+    """The ends of the action box and the pressures at which brakes block, each held for up to half a second."""
+    while True:
+        action = [rng.choice([-1, 0, 1]), rng.choice([0, 0.05, 1]), rng.choice([0, 0, 0, 0.3, 0.89, 0.9, 1])]
+        for _ in range(rng.integers(1, 30)):
+            yield np.array(action, np.float32)
+
+
+def drive_and_skid(env, rng):
+    """Drives well, and loses its head every three seconds: full throttle, any steering, sometimes blocked wheels."""
+    for step, action in enumerate(drive_well(env, rng)):
+        if step % 160 >= 120:
+            action = np.array([rng.uniform(-1, 1), 1.0, rng.choice([0, 0.95])], np.float32)
+        yield action
+
+
+def drive_beyond_the_box(env, rng):
+    """Actions far outside the action box, in float64."""
+    while True:
+        yield rng.normal(scale=2, size=3)
