@@ -12,7 +12,8 @@ WHEELS = (-4, -3, -2, -1)
 
 # A car that drives well begins and ends five contacts a step. Box2D's functions are twice as fast as its properties.
 fixture_a, fixture_b = _Box2D.b2Contact___GetFixtureA, _Box2D.b2Contact___GetFixtureB
-number_of = _Box2D.b2Fixture___GetUserData
+first_fixture = _Box2D.b2Body___GetFixtureList_internal
+number_of, set_number = _Box2D.b2Fixture___GetUserData, _Box2D.b2Fixture___SetUserData
 
 
 class ContactCounter(FrictionDetector):
@@ -29,11 +30,11 @@ class ContactCounter(FrictionDetector):
         self.touching = np.zeros(1 + len(WHEELS), np.int64)
         self._first_seen: list[set[int]] = [set(), set()]  # tiles, by the hull and by wheels
         for number, tile in enumerate(world.road):
-            tile.fixtures[0].userData = number
-        for fixture in world.car.hull.fixtures:
-            fixture.userData = HULL
+            set_number(first_fixture(tile), number)
         for number, wheel in zip(WHEELS, world.car.wheels, strict=True):
-            wheel.fixtures[0].userData = number
+            set_number(first_fixture(wheel), number)
+        for fixture in world.car.hull.fixtures:
+            set_number(fixture, HULL)
 
     def BeginContact(self, contact: Any) -> None:
         tile, part = number_of(fixture_a(contact)), number_of(fixture_b(contact))
