@@ -116,11 +116,14 @@ class FastCarRacing(TimeLimitedCarRacing):
             return super()._advance(action)
         steering, gas, brake = np.zeros(3) if action is None else np.asarray(action, np.float64).tolist()
         self._driven.drive(-steering, gas, brake, self._contacts.touching)
-        self.world.Step(TICK, VELOCITY_ITERATIONS, POSITION_ITERATIONS)
-        self._driven.states.refresh()
+        self._move_world()
         self.t += TICK
         self.state = self._render("state_pixels")
         return self.state, *((0, False, False, {}) if action is None else self._judge())
+
+    def _move_world(self) -> None:
+        self.world.Step(TICK, VELOCITY_ITERATIONS, POSITION_ITERATIONS)
+        self._driven.states.refresh()
 
     def _judge(self) -> tuple[float, bool, bool, dict]:
         """Gymnasium's reward of a step, whether it was the last one (never by a limit of time), and info."""
