@@ -6,11 +6,12 @@ import torch
 from conftest import drive_all, episode_runner
 
 from envs import make_env
+from envs.batch import EnvironmentBatch
 from envs.games import CARRACING
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES, Sizes
 from models.world_model import WorldModel
-from utils.rollouts import Episode, drive_episode, rollout_pool, worker_devices
+from utils.rollouts import Episode, EpisodeRunner, Lane, drive_episode, rollout_pool, worker_devices
 from utils.run_folder import controller_sizes, load_mdrnn, load_vae, load_world_weights
 
 CPU = torch.device("cpu")
@@ -68,6 +69,22 @@ def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
     assert together == in_turn
     world = WorldModel(load_world_weights(untrained_run, CARRACING_SIZES), CPU, dtype)
     assert drive_episode(world, CARRACING, "fast", episodes[-1]) == together[-1]
+
+
+def with_lanes(runner: EpisodeRunner, count: int, environments: int) -> EpisodeRunner:
+    """The runner with so many lanes of so many environments."""
+    world = runner.lanes[0]._world
+    runner.lanes = [Lane(world, EnvironmentBatch(CARRACING, "fast", environments)) for _ in range(count)]
+    return runner
+
+
+def test_two_lanes_drive_as_one_does(untrained_run):
+    """What a process with a GPU does (tests/test_cuda.py), without one."""
+    episodes = [Episode(vector, track, patience=40) for vector in random_controllers(3) for track in range(2)]
+    one = drive_all(with_lanes(episode_runner(untrained_run), 1, 4), episodes)
+    runner = with_lanes(episode_runner(untrained_run), 2, 2)
+    assert drive_all(runner, episodes) == one
+    assert not runner.busy
 
 
 def test_workers_change_nothing(untrained_run, tmp_path):
