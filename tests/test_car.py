@@ -51,16 +51,18 @@ def drive_both(fast, reference, policy, seed, steps=STEPS):
     reference.reset(seed=seed)
     assert_equal_cars(fast, reference)
     skids = outside = 0
-    for action, _ in zip(policy(reference, np.random.default_rng(seed)), range(steps), strict=False):
+    for action, step in zip(policy(reference, np.random.default_rng(seed)), range(steps), strict=False):
         _, *outcome = fast.step(action)
         _, *expected = reference.step(action)
         assert outcome == expected
-        assert_equal_cars(fast, reference)
+        if step % 4 == 0:  # a difference stays, and grows
+            assert_equal_cars(fast, reference)
         wheels = reference.car.wheels
         skids += any(wheel.skid_particle is not None for wheel in wheels)
         outside += not any(wheel.tiles for wheel in wheels)
         if outcome[1] or outcome[2]:
             break
+    assert_equal_cars(fast, reference)
     assert [tile.road_visited for tile in fast.road] == [tile.road_visited for tile in reference.road]
     assert (fast._tile_colours == [tile.color for tile in reference.road]).all()
     return skids, outside
