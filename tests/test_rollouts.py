@@ -80,7 +80,7 @@ def with_lanes(runner: EpisodeRunner, count: int, environments: int) -> EpisodeR
 
 def test_two_lanes_drive_as_one_does(untrained_run):
     """What a process with a GPU does (tests/test_cuda.py), without one."""
-    episodes = [Episode(vector, track, patience=40) for vector in random_controllers(3) for track in range(2)]
+    episodes = [Episode(vector, track, patience=8) for vector in random_controllers(3) for track in range(2)]
     one = drive_all(with_lanes(episode_runner(untrained_run), 1, 4), episodes)
     runner = with_lanes(episode_runner(untrained_run), 2, 2)
     assert drive_all(runner, episodes) == one
