@@ -7,7 +7,6 @@ The rollouts go to datasets/<path of the run folder, / as _>. Stopped at any tim
 was.
 """
 
-import shutil
 from collections.abc import Sequence
 from functools import partial
 
@@ -27,18 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe.train("vae_0", "trainvae.py", "--epochs", 3)
     learn(recipe, range(1, SECOND_V), 15, 16)
     recipe.train("vae_1", "trainvae.py", "--epochs", 8)
-    begin_anew(recipe, SECOND_V, "mdrnn", "ctrl")  # what they see means something else now, and M may not get over it
-    learn(recipe, range(SECOND_V, 20), 40, 40)
-    begin_anew(recipe, 20, "ctrl")  # it may have found what M did not know, and be far from good driving
-    learn(recipe, range(20, 25), 40, 40)
-    learn(recipe, range(25, 51), 40, 80, *CAREFUL)
+    recipe.forget(SECOND_V, "mdrnn", "ctrl")  # what they see means something else now, and M may not get over it
+    learn(recipe, range(SECOND_V, 20), 120, 40)
+    recipe.forget(20, "ctrl")  # it may have found what M did not know, and be far from good driving
+    learn(recipe, range(20, 25), 120, 40)
+    learn(recipe, range(25, 51), 120, 80, *CAREFUL)
     recipe.score()
-
-
-def begin_anew(recipe: Recipe, number: int, *stages: str) -> None:
-    """M or C is forgotten before a round."""
-    for stage in stages:
-        recipe.once(f"forget_{stage}_{number}", shutil.rmtree, recipe.logdir / stage, True)
 
 
 def learn(recipe: Recipe, rounds: range, more_epochs: int, generations: int, *options: object) -> None:

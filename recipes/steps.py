@@ -2,6 +2,7 @@
 longer than many of the steps."""
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +68,11 @@ class Recipe:
         """V or M learns on from all rollouts so far, or C evolves, as the step `name`."""
         data = ["--dataset", self.dataset] if script != "traincontroller.py" else []
         self.once(name, self.run, script, "--logdir", self.logdir, "--seed", self.seed, *data, *options)
+
+    def forget(self, number: int, *stages: str) -> None:
+        """These stages begin anew before round `number`."""
+        for stage in stages:
+            self.once(f"forget_{stage}_{number}", shutil.rmtree, self.logdir / stage, True)
 
     def score(self) -> None:
         """The score of the driver and a film of it."""

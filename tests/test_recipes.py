@@ -111,21 +111,30 @@ def test_the_dreamers_rounds_are_small(scripts, tmp_path):
     generations = [int(value(command, "--generations")) for command in commands if "--generations" in command]
     assert generations == [*range(16, 121, 8), *range(40, 73, 8), *range(40, 281, 8)]
     epochs = [int(value(command, "--epochs")) for command in commands if command[0] == "trainmdrnn.py"]
-    assert epochs == sorted(epochs) and len(set(epochs)) == len(epochs) == 50
+    for since in (epochs[:14], epochs[14:]):  # M begins anew with the second V
+        assert since == sorted(set(since))
+    assert len(epochs) == 50 and epochs[0] == 41 and epochs[14] == 129
     made = [command for command in commands if "--policy" in command]
     assert [value(command, "--seed") for command in made] == [str(number) for number in range(1, 51)]
     assert all(value(command, "--rootdir").endswith(f"/round_{value(command, '--seed')}") for command in made)
-    # C begins anew twice, and goes on from round to round in between.
-    assert len((tmp_path / "runs" / "one" / "ctrl" / "trainings").read_text().split()) == 31
+    # C begins anew twice and M once; they go on from round to round in between.
+    counts = [len((tmp_path / "runs" / "one" / stage / "trainings").read_text().split()) for stage in ("mdrnn", "ctrl")]
+    assert counts == [36, 31]
     assert names(scripts.follow("dream")[1]) == ["test_controller.py"]
 
 
-def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
+def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts, tmp_path):
     scripts.fails = "-m studies.end_head"
     status, commands = scripts.follow("doom")
     assert status == 1
-    assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "-m studies.end_head"]
-    assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "2000"
+    last = ["trainvae.py", "trainmdrnn.py", "-m studies.end_head"]
+    assert names(commands) == ["data/generation_script.py", "trainvae.py", *2 * ROUND, *last]
+    assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "5000"
+    made = [command for command in commands if "--policy" in command]
+    assert [value(command, "--rootdir") for command in made] == [f"datasets/runs_one/round_{i}" for i in (1, 2)]
+    folder = tmp_path / "runs" / "one"
+    assert not (folder / "ctrl").exists() and len((folder / "mdrnn" / "trainings").read_text().split()) == 1
+    assert len((folder / "vae" / "trainings").read_text().split()) == 2
     scripts.fails = "play.py"
     status, commands = scripts.follow("doom")
     assert status == 1
