@@ -3,8 +3,8 @@ game.
 
     python -m recipes.doom [RUN FOLDER]
 
-V and M learn from random driving, and C in M's dream. Random driving meets few fireballs at a time. So V and M then learn
-from what two such drivers saw, too; M and C begin anew for that. M is compared with the real game
+V and M learn from random driving, and C in M's dream. Random driving meets few fireballs at a time. So V and M then
+learn from what two such drivers saw, too; M and C begin anew for that. M is compared with the real game
 (studies/end_head.py) before the last C begins.
 
 The rollouts go to datasets/<path of the run folder, / as _>. Stopped at any time, the same command goes on where it
