@@ -123,18 +123,12 @@ def test_the_dreamers_rounds_are_small(scripts, tmp_path):
     assert names(scripts.follow("dream")[1]) == ["test_controller.py"]
 
 
-def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts, tmp_path):
+def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
     scripts.fails = "-m studies.end_head"
     status, commands = scripts.follow("doom")
     assert status == 1
-    last = ["trainvae.py", "trainmdrnn.py", "-m studies.end_head"]
-    assert names(commands) == ["data/generation_script.py", "trainvae.py", *2 * ROUND, *last]
-    assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "5000"
-    made = [command for command in commands if "--policy" in command]
-    assert [value(command, "--rootdir") for command in made] == [f"datasets/runs_one/round_{i}" for i in (1, 2)]
-    folder = tmp_path / "runs" / "one"
-    assert not (folder / "ctrl").exists() and len((folder / "mdrnn" / "trainings").read_text().split()) == 1
-    assert len((folder / "vae" / "trainings").read_text().split()) == 2
+    assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "-m studies.end_head"]
+    assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "2000"
     scripts.fails = "play.py"
     status, commands = scripts.follow("doom")
     assert status == 1
