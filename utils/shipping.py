@@ -2,8 +2,8 @@
 
     python -m utils.shipping --logdir reproduce --out pretrained
 
-V is stored in half precision (4.35 million numbers, 8.7 MB; rounding changes them less than computing in bfloat16
-does), M and C in float32. The evolution goes along, so that traincontroller.py can go on from there.
+V and M are stored in half precision (V has 4.35 million numbers, 8.7 MB; rounding changes them less than computing in
+bfloat16 does), C in float32. The evolution goes along, so that traincontroller.py can go on from there.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for stage, name, dtype in (
         ("vae", "best.tar", torch.float16),
-        ("mdrnn", "best.tar", torch.float32),
+        ("mdrnn", "best.tar", torch.float16),
         ("ctrl", "best.tar", torch.float32),
         ("ctrl", "checkpoint.tar", torch.float32),
     ):
