@@ -37,6 +37,7 @@ from utils.commandline import (
     share,
 )
 from utils.dreams import dream_pool
+from utils.locks import locked
 from utils.precision import fast_dtype
 from utils.provenance import recorded
 from utils.rollouts import rollout_pool
@@ -143,9 +144,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         world += f" at temperature {args.temperature:g}, {args.beginnings:.0%} from the beginning"
     if args.target_return is None:
         args.target_return = float("inf") if args.env == DREAM else game.target_return
-    run = open_run(args.logdir, game, world, sizes, settings, args.warm_start, reload=not args.noreload)
-    with recorded(run.folder, args), make_pool() as pool, make_eval_pool() as eval_pool:
-        finished = evolve(run, settings, pool, eval_pool, args.generations, args.target_return, args.display)
+    with locked(args.logdir / "ctrl"):
+        run = open_run(args.logdir, game, world, sizes, settings, args.warm_start, reload=not args.noreload)
+        with recorded(run.folder, args), make_pool() as pool, make_eval_pool() as eval_pool:
+            finished = evolve(run, settings, pool, eval_pool, args.generations, args.target_return, args.display)
     print(f"{finished}; {run.standing} ({run.folder / 'best.tar'})")
 
 

@@ -33,6 +33,7 @@ from envs.games import Game
 from models.mdrnn import MDRNN, Prediction, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent, to_images
 from utils.commandline import ScriptParser, UserError, natural_int, pick_device, run_script
+from utils.locks import locked
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
 from utils.run_folder import fingerprint, is_trained, load_game, load_vae
@@ -153,12 +154,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     device = pick_device(args.device)
     files = find_rollouts(args.dataset)
-    train_files, test_files = split_rollouts(files)
     vae = load_vae(args.logdir).to(device).eval()
     game, _ = load_game(args.logdir)
     if (other := game_of_rollouts(files, args.dataset)) != game:
         raise UserError(f"{args.dataset}: rollouts of {other.name}, but V in {args.logdir / 'vae'} is of {game.name}")
+    with locked(args.logdir / "mdrnn"):
+        learn(args, device, game, vae, *split_rollouts(files))
 
+
+def learn(
+    args: argparse.Namespace,
+    device: torch.device,
+    game: Game,
+    vae: VAE,
+    train_files: list[Path],
+    test_files: list[Path],
+) -> None:
+    """Begin or go on, up to the epochs that are asked for. Nobody else may write to the stage's folder meanwhile."""
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN(vae.sizes).to(device)
     mdrnn.rnn.requires_grad_(not args.head_only)

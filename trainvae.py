@@ -9,6 +9,7 @@ where it stopped.
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,8 +24,10 @@ from data.loaders import (
     name_rollouts,
     split_rollouts,
 )
+from envs.games import Game
 from models.vae import VAE, to_images, vae_loss
 from utils.commandline import ScriptParser, natural_float, pick_device, run_script
+from utils.locks import locked
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
@@ -85,8 +88,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = pick_device(args.device)
     files = find_rollouts(args.dataset)
     game = game_of_rollouts(files, args.dataset)
-    train_files, test_files = split_rollouts(files)
+    with locked(args.logdir / "vae"):
+        learn(args, device, game, *split_rollouts(files))
 
+
+def learn(
+    args: argparse.Namespace, device: torch.device, game: Game, train_files: list[Path], test_files: list[Path]
+) -> None:
+    """Begin or go on, up to the epochs that are asked for. Nobody else may write to the stage's folder meanwhile."""
     seed_epoch(args.seed, 0)
     vae = VAE(game.sizes).to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=args.learning_rate, betas=BETAS, fused=True)

@@ -40,6 +40,7 @@ from utils.commandline import (  # noqa: E402
     positive_int,
     run_script,
 )
+from utils.locks import locked  # noqa: E402
 from utils.provenance import recorded  # noqa: E402
 from utils.rollouts import Episode, rollout_pool  # noqa: E402
 from utils.run_folder import fingerprint, load_controller, load_game, load_world_weights  # noqa: E402
@@ -93,6 +94,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.env = pick_kind(args.env, game.training_kind, game)
     args.policy = args.policy or game.policy
     driver = load_driver(args, game) if args.policy == CONTROLLER else None
+    with locked(args.rootdir):
+        generate(args, game, driver)
+
+
+def generate(args: argparse.Namespace, game: Game, driver: Driver | None) -> None:
+    """Make the rollouts that are missing. Nobody else may write to the folder meanwhile."""
     present = existing_rollouts(args.rootdir)
     claim(args.rootdir, settings_of(args, game), present)
     missing = [number for number in range(args.rollouts) if number not in present or not intact(present[number])]

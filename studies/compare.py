@@ -28,6 +28,7 @@ from evolution.train import evolve
 from studies.kept_runs import read_kept_runs, refuse_other_runs, with_error
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.locks import locked
 from utils.rollouts import rollout_pool
 from utils.run_folder import fingerprint, load_game, load_world_weights
 from utils.workers import cores
@@ -170,10 +171,12 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
     sizes = replace(sizes, **setting.sizes)
     settings = setting.settings(args.episodes, args.tracks, seed)
     warm_start = driver_of_round_0(args.logdir) if setting.warm else None
-    run = open_run(folder, game, game.training_kind, sizes, settings, warm_start, reload=True)
-    weights, logs = load_world_weights(folder, sizes), folder / "tmp"
-    with rollout_pool(game, game.training_kind, weights, torch.device("cpu"), cores(), settings.episodes, logs) as pool:
-        evolve(run, settings, pool, generations=setting.generations(args.episodes))
+    kind, device, logs = game.training_kind, torch.device("cpu"), folder / "tmp"
+    with locked(folder / "ctrl"):
+        run = open_run(folder, game, kind, sizes, settings, warm_start, reload=True)
+        weights = load_world_weights(folder, sizes)
+        with rollout_pool(game, kind, weights, device, cores(), settings.episodes, logs) as pool:
+            evolve(run, settings, pool, generations=setting.generations(args.episodes))
     return run.history
 
 

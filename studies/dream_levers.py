@@ -31,6 +31,7 @@ from traincontroller import parse_arguments, settings_of
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.dreams import dream_pool
+from utils.locks import locked
 from utils.precision import fast_dtype
 from utils.rollouts import Episode, rollout_pool
 from utils.run_folder import fingerprint, load_controller, load_dreams, load_game, load_world_weights
@@ -128,10 +129,11 @@ def dream_on(logdir: Path, preset: str, seed: int, setting: Setting, generations
     settings = replace(settings_of(args), patience=game.patience, **setting.search)
     dreaming = DreamSettings(args.temperature, dtype=fast_dtype(torch.device("cpu")), beginnings=args.beginnings)
     dreaming = replace(dreaming, **setting.dream)
-    run = open_run(logdir, game, DREAM, sizes, settings, None, reload=True)
-    dreams = load_dreams(logdir, dreaming)
-    with dream_pool(dreams, sizes, cores(), settings.episodes, logdir / "tmp") as pool:
-        evolve(run, settings, pool, generations=generations)
+    with locked(logdir / "ctrl"):
+        run = open_run(logdir, game, DREAM, sizes, settings, None, reload=True)
+        dreams = load_dreams(logdir, dreaming)
+        with dream_pool(dreams, sizes, cores(), settings.episodes, logdir / "tmp") as pool:
+            evolve(run, settings, pool, generations=generations)
 
 
 def score(recipe: Recipe, tracks: int) -> dict[str, Any]:

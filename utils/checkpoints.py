@@ -14,6 +14,8 @@ from torch import nn
 
 from utils.commandline import UserError
 
+UNFINISHED = ".unfinished"  # ends the names of files that are being written; utils/locks.py removes what is left
+
 # The 2018 implementation stores a controller's reward as a NumPy scalar, and these names rebuild one. They make
 # numbers and nothing else. NumPy 1 wrote `numpy.core`, NumPy 2 writes `numpy._core`: one function, two names.
 _SCALAR: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
@@ -35,7 +37,9 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED, delete=False
+        ) as file:
             temporary = Path(file.name)
             write(file)
             file.flush()
