@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import ENVIRONMENT, assert_one_line_error, children_of, run_process
 
+from utils import workers
 from utils.commandline import UserError
 from utils.workers import WorkerPool
 
@@ -21,6 +23,10 @@ class Squares:
         self._jobs: list[tuple[int, int]] = []
         if accident == "start":
             raise RuntimeError("no luck at the start")
+        if accident == "user":
+            raise UserError("nothing that another worker could mend")
+        if accident == "stop at the start":
+            self._once("start", signal.SIGSTOP)
 
     @property
     def busy(self) -> bool:
@@ -29,12 +35,22 @@ class Squares:
     def submit(self, number: int, job: int) -> None:
         self._jobs.append((number, job))
 
+    def _once(self, name: object, sent: signal.Signals) -> None:
+        """The first process that comes here has an accident."""
+        once = self._folder / f"once_{name}"
+        if not once.exists():
+            once.touch()
+            os.kill(os.getpid(), sent)
+
     def advance(self) -> list[tuple[int, int]]:
         number, job = self._jobs.pop(0)
         once = self._folder / f"once_{job}"
-        if job == 7 and not once.exists():
-            once.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if job == 7:
+            self._once(job, signal.SIGKILL)
+        if job == 88:
+            self._once(job, signal.SIGSTOP)
+        if job == 99:
+            time.sleep(1000)
         if job == 11 and not once.exists():
             once.touch()
             raise ValueError("eleven is too much")
@@ -43,15 +59,22 @@ class Squares:
         return [(number, job**2)]
 
 
-def squares(folder: Path, jobs: list[int], workers: int = 2, accident: str = "", capacity: int = 4) -> list[int]:
-    with WorkerPool(Squares, [(folder, accident)] * workers, capacity, folder / "tmp") as pool:
+class Lengths(Squares):
+    """Measures texts, which may be longer than a pipe holds."""
+
+    def submit(self, number: int, job: str) -> None:  # type: ignore[override]
+        self._jobs.append((number, len(job)))
+
+
+def squares(folder: Path, jobs: list[int], count: int = 2, accident: str = "", capacity: int = 4) -> list[int]:
+    with WorkerPool(Squares, [(folder, accident)] * count, capacity, folder / "tmp") as pool:
         results = dict(pool.run(jobs))
     return [results[number] for number in range(len(jobs))]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_all_jobs_are_done_in_their_places(tmp_path, workers):
-    assert squares(tmp_path, list(range(6)), workers) == [0, 1, 4, 9, 16, 25]
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_jobs_are_done_in_their_places(tmp_path, count):
+    assert squares(tmp_path, list(range(6)), count) == [0, 1, 4, 9, 16, 25]
 
 
 def test_dead_workers_are_replaced_and_their_jobs_done(tmp_path, capfd):
@@ -77,6 +100,66 @@ def test_workers_that_cannot_start_end_the_run_within_seconds(tmp_path):
     assert time.monotonic() - start < 60
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(workers, "LEAST_PATIENCE", 3.0)
+
+
+def test_a_worker_that_was_stopped_is_killed_and_its_jobs_done(impatient, tmp_path, capfd):
+    jobs = [1, 88, 2, 3, 4]
+    assert squares(tmp_path, jobs) == [job**2 for job in jobs]
+    assert "it hung and was killed: no sign of life for" in capfd.readouterr().err
+
+
+def test_a_job_that_never_returns_ends_the_run(impatient, tmp_path):
+    with pytest.raises(UserError, match="it hung and was killed.*the third to die with the same job"):
+        squares(tmp_path, [1, 99])
+
+
+def test_a_stopped_worker_cannot_block_the_parent_that_sends_to_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "START_PATIENCE", 10.0)
+    jobs = ["x" * 10_000_000, "y"]
+    with WorkerPool(Lengths, [(tmp_path, "stop at the start")], 4, tmp_path / "tmp") as pool:
+        assert dict(pool.run(jobs)) == {0: 10**14, 1: 1}
+
+
+def test_slow_workers_are_not_taken_for_hung_ones(tmp_path):
+    with WorkerPool(Squares, [(tmp_path,)], 4, tmp_path / "tmp") as pool:
+        (worker,) = pool._workers
+        assert pool._deadline(worker) == workers.START_PATIENCE
+        assert dict(pool.run([3])) == {0: 9}
+        assert pool._deadline(worker) == workers.LEAST_PATIENCE
+        worker.silence = 40.0  # an episode took so long, and then was done
+        pool._hear(worker)
+        assert pool._deadline(worker) == 400 and worker.silence == 0
+
+
+def test_a_mistake_of_the_user_is_told_at_once(tmp_path):
+    with pytest.raises(UserError, match="^nothing that another worker could mend$"):
+        squares(tmp_path, [1, 2], accident="user")
+
+
+def test_a_killed_server_costs_nothing(tmp_path):
+    """The server that workers are forked from."""
+    with WorkerPool(Squares, [(tmp_path,)] * 2, 4, tmp_path / "tmp") as pool:
+        assert dict(pool.run([1, 2])) == {0: 1, 1: 4}
+        server = next(child for child in children_of(os.getpid()) if workers_of_server(child))
+        os.kill(server, signal.SIGKILL)
+        assert dict(pool.run([3, 7, 5])) == {0: 9, 1: 49, 2: 25}  # 7 takes a worker along
+
+
+def workers_of_server(child: int) -> bool:
+    return b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()
+
+
+def test_a_temporary_folder_of_a_long_name_is_one_clear_line(tmp_path):
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    options = ["--rollouts", "1", "--rootdir", tmp_path / "data"]
+    result = run_process("data/generation_script.py", *options, env=ENVIRONMENT | {"TMPDIR": str(folder)})
+    assert_one_line_error(result, folder, "TMPDIR=/tmp")
+
+
 def test_no_worker_outlives_a_killed_parent(tmp_path):
     script = f"""
 import sys, time
@@ -95,15 +178,15 @@ if __name__ == "__main__":
     path.write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     parent = subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True, env=environment)
-    workers = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(workers) == 2
-    assert all(alive(pid) for pid in workers)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(alive(pid) for pid in pids)
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not any(alive(pid) for pid in workers)
+    assert not any(alive(pid) for pid in pids)
 
 
 def alive(pid: int) -> bool:

@@ -1,8 +1,8 @@
 """A pool of worker processes that outlives the death of its workers.
 
 The pool hands out numbered jobs and yields their results. When a worker dies, whatever the reason, the console says
-so, its jobs go to others and a new worker takes its place; a job that goes down with three workers ends the run.
-Workers end with their parent, however it ends.
+so, its jobs go to others and a new worker takes its place; a job that goes down with three workers ends the run. A
+worker that hangs is killed, and has died then. Workers end with their parent, however it ends.
 """
 
 import contextlib
@@ -10,24 +10,33 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from tqdm import tqdm
 
 from utils.commandline import UserError
 
-DEATHS_PER_JOB = 3
+DEATHS_PER_JOB, STARTS = 3, 3
 # Workers are forked from a server process that has done the slow imports once. It runs nothing of ours, so that a fork
 # of it is as safe as a new process.
 FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 SLOW_IMPORTS = ["torch", "numba", "gymnasium.envs.box2d.car_racing", "isal.isal_zlib", "cma", "tqdm"]
 LOG_LINES_SHOWN = 8
+
+# A worker gives a sign of life after every `advance`, but no more often than this; seconds, as the numbers below.
+SIGN_EVERY = 1.0
+# It hangs if it has been silent for ten times as long as any worker was before, and for a minute at least: on a loaded
+# machine slow workers are not to be killed, and to wait a minute too long costs a minute.
+PATIENCE, LEAST_PATIENCE = 10, 60.0
+START_PATIENCE = 600.0  # for imports, compilation, the first use of a GPU
 
 
 class Runner(Protocol):
@@ -41,7 +50,8 @@ class Runner(Protocol):
         """Take a job."""
 
     def advance(self) -> list[tuple[int, Any]]:
-        """Do some work, for seconds at most; return the jobs it finished as (number, result)."""
+        """Do some work, for seconds at most; return the jobs it finished as (number, result). A UserError ends the
+        run: no other worker could do better."""
 
 
 def cores() -> int:
@@ -55,6 +65,9 @@ class _Worker:
     connection: Connection
     log: Path
     jobs: dict[int, Any] = field(default_factory=dict)  # handed out and not yet finished
+    started: bool = False  # it has given its first sign of life
+    silence: float = 0.0  # seconds since the last one, as far as there was reason to expect any
+    hung: float = 0.0  # after so many seconds of silence it was killed
 
 
 class WorkerPool:
@@ -76,12 +89,16 @@ class WorkerPool:
         log_dir.mkdir(parents=True, exist_ok=True)
         for index in range(len(arguments)):
             (log_dir / f"worker_{index}.log").write_bytes(b"")
+        self._longest_silence = 0.0  # of any worker that then gave a sign of life
         self._workers = [self._start(index) for index in range(len(arguments))]
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._closed.set()
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
@@ -91,7 +108,8 @@ class WorkerPool:
     def run(self, jobs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Do all jobs; yield (position in `jobs`, result) as each is finished.
 
-        Raises UserError, with the last lines of the worker's log, if a job goes down with three workers.
+        Raises UserError, with the last lines of the worker's log, if a job goes down with three workers; and that of a
+        worker.
         """
         fresh, waiting = enumerate(jobs), deque[tuple[int, Any]]()  # waiting: what a dead worker left behind
         deaths: dict[int, int] = {}
@@ -104,11 +122,16 @@ class WorkerPool:
                 if worker.connection not in ready:
                     continue
                 try:
-                    number, result = worker.connection.recv()
+                    message = worker.connection.recv()
                 except (EOFError, OSError):
                     waiting.extendleft(reversed(worker.jobs.items()))
                     self._replace(index, deaths)
-                else:
+                    continue
+                self._hear(worker)
+                if isinstance(message, UserError):
+                    raise message
+                if message is not None:
+                    number, result = message
                     del worker.jobs[number]
                     yield number, result
 
@@ -120,37 +143,68 @@ class WorkerPool:
                 if numbered is None:
                     return
                 number, job = numbered
+                if not worker.jobs:
+                    worker.silence = 0.0
                 worker.jobs[number] = job
                 # If it is dead, `run` will read the end of its connection and take the job back.
                 with contextlib.suppress(OSError):
                     worker.connection.send((number, job))
+
+    def _hear(self, worker: _Worker) -> None:
+        """A worker has given a sign of life."""
+        if worker.started:
+            self._longest_silence = max(self._longest_silence, worker.silence)
+        worker.started, worker.silence = True, 0.0
+
+    def _watch(self) -> None:
+        """A thread's life: kill workers that hang. Their connections end by that, also under a `send` or `recv` that
+        waits for them, and `run` does the rest."""
+        tick = min(SIGN_EVERY, LEAST_PATIENCE / 10)
+        before = time.monotonic()
+        while not self._closed.wait(tick):
+            now = time.monotonic()
+            # Time in which this process was stopped, too, says nothing about its workers.
+            passed, before = min(now - before, 2 * tick), now
+            for worker in list(self._workers):
+                with contextlib.suppress(OSError):  # its connection has just been closed
+                    # A message that `run` has not read yet is a sign of life.
+                    if worker.jobs and not worker.connection.poll():
+                        worker.silence += passed
+                        if worker.silence > self._deadline(worker) and not worker.hung:
+                            worker.hung = worker.silence
+                            worker.process.kill()
+
+    def _deadline(self, worker: _Worker) -> float:
+        """The longest silence (s) after which a worker may still be alive."""
+        least = LEAST_PATIENCE if worker.started else START_PATIENCE
+        return max(least, PATIENCE * self._longest_silence)
 
     def _start(self, index: int) -> _Worker:
         context: Any = multiprocessing.get_context("forkserver" if FORKSERVER else "spawn")
         context.set_forkserver_preload(SLOW_IMPORTS)
         connection, theirs = context.Pipe()
         log = self._log_dir / f"worker_{index}.log"
-        process = context.Process(
-            target=_work,
-            args=(theirs, log, self._make_runner, self._arguments[index]),
-            name=f"worker {index}",
-            daemon=True,
-        )
-        # Ctrl-C reaches the whole process group, but it is the parent that ends the workers. A process that is
-        # started while the signal is ignored goes on ignoring it, from its first instruction.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            process.start()
-        finally:
-            signal.signal(signal.SIGINT, handler)
+        arguments = (theirs, log, self._make_runner, self._arguments[index])
+        for attempt in range(1, STARTS + 1):
+            process = context.Process(target=_work, args=arguments, name=f"worker {index}", daemon=True)
+            try:
+                _start_process(process)
+                break
+            except (EOFError, ConnectionError):  # the server was killed just now; the next attempt starts another one
+                if attempt == STARTS:
+                    raise UserError(f"worker {index} cannot be started: the process that forks it dies") from None
         theirs.close()
         return _Worker(process, connection, log)
 
     def _replace(self, index: int, deaths: dict[int, int]) -> None:
         worker = self._workers[index]
+        worker.process.join(LEAST_PATIENCE)
+        worker.process.kill()  # it has hung up, and hangs in its end
         worker.process.join()
         worker.connection.close()
         reason = _describe_exit(worker.process.exitcode)
+        if worker.hung:
+            reason = f"it hung and was killed: no sign of life for {worker.hung:.0f} s"
         last_lines = worker.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         for number in worker.jobs:
             deaths[number] = deaths.get(number, 0) + 1
@@ -169,6 +223,25 @@ class WorkerPool:
         self._workers[index] = self._start(index)
 
 
+def _start_process(process: multiprocessing.process.BaseProcess) -> None:
+    """Start a worker. Raises UserError if the temporary folder does not do for it; EOFError or ConnectionError if the
+    server that forks it is gone."""
+    # Ctrl-C reaches the whole process group, but it is the parent that ends the workers. A process that is started
+    # while the signal is ignored goes on ignoring it, from its first instruction.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    except OSError as error:
+        if "AF_UNIX path too long" not in str(error):
+            raise
+        folder = tempfile.gettempdir()
+        raise UserError(
+            f"{folder}: too long a name for the sockets of worker processes; put TMPDIR=/tmp in front of the command"
+        ) from None
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def _describe_exit(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
@@ -182,15 +255,26 @@ def _work(connection: Connection, log: Path, make_runner: Callable[..., Runner],
     os.dup2(output, 1)
     os.dup2(output, 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    runner = make_runner(*arguments)
     try:
-        while True:
-            while not runner.busy or connection.poll():
-                runner.submit(*connection.recv())
-            for number, result in runner.advance():
-                connection.send((number, result))
+        _serve(connection, make_runner(*arguments))
+    except UserError as error:
+        connection.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has closed the pool or is gone
+
+
+def _serve(connection: Connection, runner: Runner) -> NoReturn:
+    """Do jobs, with a sign of life (None) now and then. Raises an OSError or EOFError when the parent hangs up."""
+    connection.send(None)
+    last_sign = time.monotonic()
+    while True:
+        while not runner.busy or connection.poll():
+            runner.submit(*connection.recv())
+        for number, result in runner.advance():
+            connection.send((number, result))
+        if time.monotonic() - last_sign > SIGN_EVERY:
+            connection.send(None)
+            last_sign = time.monotonic()
 
 
 def _end_with_parent() -> None:
