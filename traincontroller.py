@@ -24,6 +24,7 @@ from evolution.run import open_run
 from evolution.search import SEARCHES, SearchSettings
 from evolution.train import evolve
 from models.sizes import INPUTS, Sizes
+from utils.checkpoints import require_best
 from utils.commandline import (
     ScriptParser,
     add_device_argument,
@@ -148,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = open_run(args.logdir, game, world, sizes, settings, args.warm_start, reload=not args.noreload)
         with recorded(run.folder, args), make_pool() as pool, make_eval_pool() as eval_pool:
             finished = evolve(run, settings, pool, eval_pool, args.generations, args.target_return, args.display)
+    require_best(run.folder)
     print(f"{finished}; {run.standing} ({run.folder / 'best.tar'})")
 
 

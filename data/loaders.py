@@ -97,6 +97,8 @@ def load_rollout(path: Path, keys: tuple[str, ...], sizes: Sizes = CARRACING_SIZ
     for key, array in zip(keys, arrays, strict=True):
         if length == 0 or array.shape != (length, *shapes[key]):
             raise UserError(f"{path}: not a rollout ({key} has shape {array.shape}); {_remedy(path)}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{path}: {key} has numbers that are NaN or infinite; {_remedy(path)}")
     return arrays
 
 

@@ -6,6 +6,8 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.box2d.car_racing import CarRacing
 
+from envs.errors import refuse_not_finite
+
 FRAME_SHAPE = (64, 64, 3)
 MAX_EPISODE_STEPS = 1000
 STEP_COST = 0.1  # what CarRacing charges for every step
@@ -50,8 +52,10 @@ class TimeLimitedCarRacing(CarRacing):
         """Advances by 1/50 s with action (steering in [-1, 1], gas in [0, 1], brake in [0, 1]).
 
         Returns the frame, the reward, terminated (all tiles visited, or off the playfield: reward -100),
-        truncated (1,000 steps taken), and an info dict.
+        truncated (1,000 steps taken), and an info dict. Raises UserError if the action is not finite.
         """
+        if action is not None and self.continuous:  # None: `reset` takes a step without action
+            refuse_not_finite(action)
         frame, reward, terminated, truncated, info = self._advance(action)
         self._elapsed_steps += 1
         if self._elapsed_steps >= MAX_EPISODE_STEPS:

@@ -4,6 +4,7 @@
 for everybody else: neither a viewer nor an agent can tell it from the real environment.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.batch import Steps
+from envs.errors import refuse_not_finite
 from envs.games import Game
 from models.dream import DreamModel
 from models.vae import FRAME_SIZE, Decoder
@@ -105,8 +107,12 @@ class DreamBatch:
         self._patience[row] = patience
 
     def step(self, count: int, actions: Tensor) -> Steps:
-        """Take the actions (padded(N), A) in the first N dreams; those behind have no meaning."""
+        """Take the actions (padded(N), A) in the first N dreams; those behind have no meaning. Raises UserError if one
+        is not finite."""
         rows = padded(count)
+        if not math.isfinite(actions.sum()):
+            for action in actions.tolist():
+                refuse_not_finite(action)
         ahead = self._steps[:rows] % NOISE_AHEAD
         for row in np.flatnonzero(ahead[:count] == 0).tolist():
             self._draw_noise(row)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from envs.doom_engine import DoomEngine, folder_of_vizdoom, load_vizdoom
-from envs.errors import UserError
+from envs.errors import UserError, refuse_not_finite
 
 FRAME_SHAPE = (64, 64, 3)
 MAX_EPISODE_STEPS = 2100
@@ -59,8 +59,10 @@ class TakeCover(gymnasium.Env):
 
     def step(self, action: np.ndarray):
         """Advances by 1/35 s with the action (1,); returns the frame, the reward 1, terminated, truncated and an
-        empty dict. The frame after the player's death is the last one before it."""
+        empty dict. The frame after the player's death is the last one before it. Raises UserError if the action is not
+        finite."""
         assert self._engine is not None, "step before reset"
+        refuse_not_finite(action)
         buttons = [bool(action[0] < -THRESHOLD), bool(action[0] > THRESHOLD)]
         self._buttons.append(buttons)
         try:

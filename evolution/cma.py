@@ -100,16 +100,20 @@ class CmaEvolution:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Replay a saved search in place of this one and go on with this one's population and sigma.
 
-        Raises ValueError if it was another search or does not arrive where the saved one stood: other scales, another
-        seed or another covariance, or a release of cma that computes differently.
+        Raises ValueError if it is damaged, was another search or does not arrive where the saved one stood: other
+        scales, another seed or another covariance, or a release of cma that computes differently.
         """
         if "fitness" not in state:
             raise ValueError("the saved evolution was another --search")
         if len(state["start"]) != len(self._start):
             raise ValueError("the saved evolution is of another kind of controller")
+        if not all(state[name].isfinite().all() for name in ("start", "fitness", "settings", "mean")):
+            raise ValueError("the saved evolution has diverged")
         settings = [(int(population), sigma) for population, sigma in state["settings"].tolist()]
-        self._begin(state["start"].numpy(), *settings[0])
         populations = [population for population, _ in settings]
+        if min(populations) < 2 or sum(populations) != len(state["fitness"]):
+            raise ValueError("the saved evolution is damaged")
+        self._begin(state["start"].numpy(), *settings[0])
         for setting, fitness in zip(settings, state["fitness"].split(populations), strict=True):
             self._change(*setting)
             self.ask()

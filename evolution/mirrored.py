@@ -69,10 +69,13 @@ class MirroredEvolution:
         return {"mean": torch.from_numpy(self._mean.copy()), "generation": self.generation, "seed": self._seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a saved search stood. Raises ValueError if it was of another kind or seed."""
+        """Go on where a saved search stood. Raises ValueError if it was of another kind or seed, or is not
+        finite."""
         if "generation" not in state:
             raise ValueError("the saved evolution was another --search")
         if state["seed"] != self._seed or len(state["mean"]) != len(self._mean):
             raise ValueError("the saved evolution has another seed or is of another kind of controller")
+        if not state["mean"].isfinite().all():
+            raise ValueError("the saved evolution has diverged")
         self.generation = int(state["generation"])
         self._mean = state["mean"].numpy().astype(np.float64)

@@ -1,15 +1,17 @@
 """C's evolution as it lies on the disk: what is saved after every generation, and restored by `resume`."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from envs.games import Game
 from evolution.search import Evolution, SearchSettings, build_search
 from models.controller import Controller
 from models.sizes import Sizes
-from utils.checkpoints import file_to_resume, load_checkpoint, save_checkpoint
+from utils.checkpoints import file_to_resume, first_line, load_checkpoint, save_checkpoint
 from utils.commandline import UserError
 from utils.run_folder import controller_sizes, fingerprint
 
@@ -65,15 +67,25 @@ class EvolutionRun:
             self.keeps_best = state.get("keeps_best", False)
             if state.get("measure") == self.measure:
                 self.best = float(state["reward"])
+                if math.isnan(self.best):  # no score would ever be better
+                    raise ValueError("its best score is NaN")
             else:
                 print("V, M, --env or --eval-episodes have changed: the best mean so far does not count any more")
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}: cannot be resumed from ({error}); {remedy}") from None
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise UserError(f"{path}: cannot be resumed from ({first_line(error)}); {remedy}") from None
         return True
 
     def finish_generation(self, row: dict[str, float]) -> None:
         """Count a generation with these figures, and write checkpoint.tar; best.tar, too, if the mean was just scored
-        ("return/mean") better than ever, or was never scored and there is nothing better."""
+        ("return/mean") better than ever, or was never scored and there is nothing better.
+
+        Raises UserError, and writes nothing, if the mean is not finite.
+        """
+        if not np.isfinite(self.evolution.mean).all():
+            raise UserError(
+                f"{self.folder}: the search has diverged in generation {self.evolution.generation}; what was saved "
+                "before is kept: give the same command with a smaller --sigma"
+            )
         self.history.append(row)
         score = row.get("return/mean")
         improved = score is not None and score > self.best

@@ -1,5 +1,6 @@
 """The evolution of C: generations of episodes, each told to the search, and now and then a score of its mean."""
 
+import math
 import time
 
 import numpy as np
@@ -7,7 +8,7 @@ from tqdm import tqdm
 
 from evolution.run import EvolutionRun
 from evolution.search import SearchSettings
-from utils.commandline import uninterrupted
+from utils.commandline import UserError, uninterrupted
 from utils.curves import draw_controller_curve
 from utils.logs import CurveWriter
 from utils.rollouts import Episode
@@ -99,11 +100,18 @@ def score_mean(run: EvolutionRun, settings: SearchSettings, pool: WorkerPool, ti
 
 
 def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths of the episodes, in their order; with a title, under a progress bar."""
+    """Returns and lengths of the episodes, in their order; with a title, under a progress bar. Raises UserError if a
+    return is not finite, before anything learns from it."""
     returns, lengths = np.zeros(len(episodes)), np.zeros(len(episodes))
     results = pool.run(episodes)
     for number, outcome in tqdm(results, title, len(episodes), leave=False, disable=title is None, unit="episode"):
         returns[number], lengths[number] = outcome.total_return, outcome.length
+    for episode, total_return in zip(episodes, returns, strict=True):
+        if not math.isfinite(total_return):
+            raise UserError(
+                f"the episode of seed {episode.seed} returned {total_return}: V or M has diverged; train it again with "
+                "--noreload and a smaller --learning-rate"
+            )
     return returns, lengths
 
 

@@ -73,7 +73,7 @@ def load_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise UserError(f"{path}: not a checkpoint of plain numbers, so it was not loaded; {remedy}") from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged checkpoint ({_first_line(error)}); {remedy}") from None
+        raise UserError(f"{path}: damaged checkpoint ({first_line(error)}); {remedy}") from None
     if not isinstance(state, dict) or "state_dict" not in state:
         raise UserError(f"{path}: not a checkpoint (no 'state_dict' in it); {remedy}")
     return state
@@ -91,13 +91,29 @@ def file_to_resume(folder: Path) -> Path | None:
 
 
 def fit_weights(model: nn.Module, state: dict[str, Any], path: Path, remedy: str) -> None:
-    """Put the weights of a checkpoint that was read from `path` into `model`. Raises UserError if they do not fit."""
+    """Put the weights of a checkpoint that was read from `path` into `model`. Raises UserError if they do not fit, or
+    are not all finite: a model that has diverged."""
     try:
         model.load_state_dict(state["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its weights do not fit the model ({_first_line(error)}); {remedy}") from None
+        raise UserError(f"{path}: its weights do not fit the model ({first_line(error)}); {remedy}") from None
+    if not all_finite(model):
+        raise UserError(f"{path}: has weights that are NaN or infinite; {remedy}")
 
 
-def _first_line(error: BaseException) -> str:
+def all_finite(model: nn.Module) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(bool(weight.isfinite().all()) for weight in model.state_dict().values())
+
+
+def require_best(folder: Path) -> None:
+    """Raises UserError if a stage that is done has no best.tar: somebody has removed it."""
+    path = folder / "best.tar"
+    if not path.exists():
+        raise UserError(f"{path}: missing, although training is complete; restore it, or add --noreload to start over")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__

@@ -30,7 +30,8 @@ def _load(logdir: Path, stage: str) -> tuple[dict[str, Any], Path, str]:
     """A stage's best checkpoint, where it lies, and what to do if it is of no use."""
     path = logdir / stage / "best.tar"
     name, script = SCRIPTS[stage]
-    remedy = f"train {name} first: python {script} --logdir {logdir}"
+    command = f"python {script} --logdir {logdir}"
+    remedy = f"train {name} again: {command} --noreload" if path.exists() else f"train {name} first: {command}"
     return load_checkpoint(path, remedy), path, remedy
 
 
@@ -77,7 +78,7 @@ def load_controller(logdir: Path) -> Controller:
     state, path, remedy = _load(logdir, "ctrl")
     game = find_game(state.get("game", CARRACING.name), path)
     if is_trained(logdir, "vae") and (other := load_game(logdir)[0]) != game:
-        raise UserError(f"{path}: of {game.name}, but V in {logdir / 'vae'} is of {other.name}; {remedy} --noreload")
+        raise UserError(f"{path}: of {game.name}, but V in {logdir / 'vae'} is of {other.name}; {remedy}")
     controller = Controller(controller_sizes(state, path, remedy))
     fit_weights(controller, state, path, remedy)
     return controller

@@ -1,6 +1,7 @@
 """V's and M's training as it lies on the disk: what is saved after every epoch and restored by `resume`, the
 learning-rate schedule, and early stopping."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from envs.games import CARRACING
-from utils.checkpoints import file_to_resume, fit_weights, load_checkpoint, save_checkpoint
+from utils.checkpoints import all_finite, file_to_resume, fit_weights, load_checkpoint, require_best, save_checkpoint
 from utils.commandline import UserError
 
 # Without the rise a high learning rate may make training diverge (docs/PERFORMANCE.md).
@@ -52,6 +53,8 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.best = float(state["best"])
+        if math.isnan(self.best):  # no loss would ever be better
+            raise ValueError("its best loss is NaN")
         self.num_bad_epochs = int(state["num_bad_epochs"])
 
 
@@ -115,13 +118,13 @@ class TrainingRun:
                 self.scheduler.best, self.scheduler.num_bad_epochs = float("inf"), 0
             if measured_otherwise or state.get("learning_rate", self.learning_rate) != self.learning_rate:
                 self.optimizer.param_groups[0]["lr"] = self.learning_rate
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UserError(f"{path}: cannot be resumed from ({error!r}); {remedy}") from None
         return True
 
     def is_complete(self, epochs: int) -> bool:
         """Whether there is nothing left to train, which it says. Raises UserError if the best model, although trained
-        for so many epochs, was so for other data or another loss."""
+        for so many epochs, was so for other data or another loss, or is missing."""
         if self.epoch < epochs and not self.stopping.stop:
             return False
         if self.history and self.stopping.best == float("inf"):
@@ -129,6 +132,7 @@ class TrainingRun:
                 f"{self.folder / 'best.tar'}: trained for {self.epoch} epochs, but with other data, options or "
                 "another V; give more --epochs to go on, or add --noreload to start over"
             )
+        require_best(self.folder)
         print(f"training is complete: {self.folder / 'best.tar'} (--noreload starts over)")
         return True
 
@@ -143,7 +147,12 @@ class TrainingRun:
 
     def finish_epoch(self, row: dict[str, float], extras: Callable[[], dict[str, Any]] = dict) -> None:
         """Count an epoch with these figures; by its "loss/test" adapt the learning rate, and save. The extras go into
-        best.tar."""
+        best.tar. Raises UserError, and saves nothing, if training has diverged."""
+        if not all_finite(self.model) or not all(map(math.isfinite, (row.get("loss/train", 0.0), row["loss/test"]))):
+            raise UserError(
+                f"{self.folder}: training has diverged in epoch {self.epoch + 1} (test loss {row['loss/test']}); what "
+                "was saved before is kept: give the same command with a smaller --learning-rate"
+            )
         loss = row["loss/test"]
         self.epoch += 1
         self.history.append(row)
