@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data.loaders import load_rollout
 from models.vae import VAE
+from utils.archives import DamagedFile, read_arrays
 from utils.checkpoints import write_atomically
 from utils.precision import autocast
 
@@ -32,8 +33,8 @@ class KeptLatents:
     """What V makes of rollouts, kept in a folder, so that none is encoded twice. 128 bytes a step for CarRacing."""
 
     def __init__(self, folder: Path, name: str, vae: VAE, device: torch.device, dtype: torch.dtype):
-        """name: tells V from others, whose latents are removed."""
-        self._folder = folder / f"{name}_{str(dtype).removeprefix('torch.')}"
+        """name: tells V from others, whose latents are removed. (npz files have a checksum.)"""
+        self._folder = folder / f"{name}_{str(dtype).removeprefix('torch.')}_npz"
         self._vae, self._device, self._dtype = vae, device, dtype
         for old in folder.glob("*"):
             if old != self._folder:
@@ -44,11 +45,11 @@ class KeptLatents:
         not be written."""
         facts = rollout.stat()
         digest = hashlib.sha256(f"{rollout.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:24]
-        path = self._folder / f"{digest}.npy"
+        path = self._folder / f"{digest}.npz"
         try:
-            return torch.from_numpy(np.load(path))
-        except (OSError, EOFError, ValueError):  # not there yet, or damaged
+            return torch.from_numpy(*read_arrays(path, ("latents",)))
+        except (OSError, KeyError, DamagedFile):  # not there yet, or damaged
             (frames,) = load_rollout(rollout, ("observations",), self._vae.sizes)
             latents = torch.stack(encode(self._vae, torch.from_numpy(frames), self._device, self._dtype)).half().cpu()
-            write_atomically(path, lambda file: np.save(file, latents.numpy()))
+            write_atomically(path, lambda file: np.savez(file, latents=latents.numpy()))
             return latents

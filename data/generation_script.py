@@ -13,7 +13,6 @@ import json
 import re
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from data.rollouts import PolicyRunner, Rollout, RolloutRecorder, save_rollout  
 from envs.games import CARRACING, GAMES, Game, environment_kinds  # noqa: E402
 from models.controller import Controller  # noqa: E402
 from models.world_model import BATCH_MULTIPLE, Weights  # noqa: E402
+from utils.archives import DamagedFile, array_names  # noqa: E402
 from utils.checkpoints import write_json  # noqa: E402
 from utils.commandline import (  # noqa: E402
     ScriptParser,
@@ -186,7 +186,7 @@ def claim(rootdir: Path, settings: dict[str, Any], present: dict[int, Path]) -> 
     if record.exists():
         try:
             recorded_settings = {"game": CARRACING.name} | json.loads(record.read_text())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise UserError(f"{record}: damaged; {remedy}") from None
         if recorded_settings != settings:
             raise UserError(f"{record}: rollouts made with {recorded_settings} lie here, not with {settings}; {remedy}")
@@ -199,12 +199,11 @@ def claim(rootdir: Path, settings: dict[str, Any], present: dict[int, Path]) -> 
 def intact(path: Path) -> bool:
     """Whether a file is whole; says so if it is not. Raises UserError if it is whole but no rollout."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-    except (zipfile.BadZipFile, EOFError):
+        names = array_names(path)
+    except DamagedFile:
         print(f"{path}: damaged; it is made again", file=sys.stderr)
         return False
-    if not names >= {f"{key}.npy" for key in Rollout._fields}:
+    if not names >= set(Rollout._fields):
         raise UserError(f"{path}: not a rollout of this script; move it away and run the same command again")
     return True
 

@@ -8,8 +8,6 @@ import hashlib
 import json
 import re
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from envs.games import CARRACING, Game
 from models.sizes import CARRACING_SIZES, Sizes
 from models.vae import FRAME_SIZE, sample_latent
+from utils.archives import DamagedFile, read_arrays
 from utils.commandline import UserError
 from utils.run_folder import find_game
 
@@ -48,8 +47,8 @@ def game_of_rollouts(files: list[Path], dataset: Path) -> Game:
     for folder in dict.fromkeys(_generation(file) for file in files):
         path = folder / "generation.json"
         try:
-            name = json.loads(path.read_text()).get("game", CARRACING.name) if path.exists() else CARRACING.name
-        except (ValueError, AttributeError):
+            name = str(json.loads(path.read_text()).get("game", CARRACING.name)) if path.exists() else CARRACING.name
+        except (ValueError, AttributeError, RecursionError):
             raise UserError(f"{path}: damaged; {_remedy(path)}") from None
         games.setdefault(name, path)
     if len(games) > 1:
@@ -87,11 +86,10 @@ def load_rollout(path: Path, keys: tuple[str, ...], sizes: Sizes = CARRACING_SIZ
     frame = (FRAME_SIZE, FRAME_SIZE, 3)
     shapes = {"observations": frame, "actions": (sizes.action,), "rewards": (), "terminals": ()}
     try:
-        with np.load(path) as archive:
-            arrays = [archive[key] for key in keys]
+        arrays = read_arrays(path, keys)
     except KeyError as error:
         raise UserError(f"{path}: not a rollout ({error.args[0]}); {_remedy(path)}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except DamagedFile as error:
         raise UserError(f"{path}: damaged ({error}); {_remedy(path)}") from None
     length = len(arrays[0]) if arrays[0].ndim else 0
     for key, array in zip(keys, arrays, strict=True):

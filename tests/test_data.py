@@ -328,7 +328,7 @@ def test_no_rollout_is_encoded_twice(generated, tmp_path):
     latents = see(rollout)
     expected = encode(vae, torch.from_numpy(load_rollout(rollout, ("observations",))[0]), CPU, torch.float32)
     assert torch.equal(latents, torch.stack(expected).half())
-    (kept,) = (tmp_path / "latents").rglob("*.npy")
+    (kept,) = (tmp_path / "latents").rglob("*.npz")
     with torch.no_grad():
         vae.encoder.fc_mu.bias += 1
     assert torch.equal(see(rollout), latents)  # V was not asked again
@@ -336,9 +336,9 @@ def test_no_rollout_is_encoded_twice(generated, tmp_path):
     torch.testing.assert_close(see(rollout)[0], latents[0] + 1, atol=0.01, rtol=0)
     os.utime(rollout)
     see(rollout)
-    assert len(list((tmp_path / "latents").rglob("*.npy"))) == 2
+    assert len(list((tmp_path / "latents").rglob("*.npz"))) == 2
     KeptLatents(tmp_path / "latents", "other", vae, CPU, torch.float32)
-    assert not list((tmp_path / "latents").rglob("*.npy"))
+    assert not list((tmp_path / "latents").rglob("*.npz"))
 
 
 @pytest.mark.parametrize("length", [32, 50])

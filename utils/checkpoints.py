@@ -4,14 +4,16 @@ import json
 import os
 import pickle
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from utils.archives import check_archive
 from utils.commandline import UserError
 
 UNFINISHED = ".unfinished"  # ends the names of files that are being written; utils/locks.py removes what is left
@@ -66,17 +68,32 @@ def load_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
     Raises UserError, ending in `remedy`, if the file is missing, damaged, or holds anything but plain data.
     """
     try:
-        with torch.serialization.safe_globals(_NUMPY_SCALAR):
+        check_archive(path)
+        with torch.serialization.safe_globals(_NUMPY_SCALAR), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with the file is said once, below
             state = torch.load(path, map_location="cpu", weights_only=True)
+        _refuse_expanded(state)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {remedy}") from None
     except pickle.UnpicklingError:
         raise UserError(f"{path}: not a checkpoint of plain numbers, so it was not loaded; {remedy}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file makes PyTorch raise all kinds
+        if isinstance(error, OSError) and error.filename:
+            raise
         raise UserError(f"{path}: damaged checkpoint ({first_line(error)}); {remedy}") from None
     if not isinstance(state, dict) or "state_dict" not in state:
         raise UserError(f"{path}: not a checkpoint (no 'state_dict' in it); {remedy}")
     return state
+
+
+def _refuse_expanded(state: Any) -> None:
+    """Raises ValueError if a tensor is larger than what the file holds of it, as an expanded one is: it costs nothing
+    until somebody computes with it."""
+    if isinstance(state, Tensor) and state.nbytes > state.untyped_storage().nbytes():
+        raise ValueError(f"a tensor claims to be of {state.nbytes} bytes")
+    if isinstance(state, dict | list | tuple):
+        for value in state.values() if isinstance(state, dict) else state:
+            _refuse_expanded(value)
 
 
 def write_json(path: Path, value: Any) -> None:

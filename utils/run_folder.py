@@ -17,12 +17,12 @@ from models.mdrnn import MDRNN
 from models.sizes import Sizes
 from models.vae import VAE
 from models.world_model import Weights, WorldModel, world_weights
-from utils.checkpoints import fit_weights, load_checkpoint
+from utils.checkpoints import first_line, fit_weights, load_checkpoint
 from utils.commandline import UserError
 from utils.dreams import Dreams
 from utils.precision import fast_dtype
 
-Model = TypeVar("Model", VAE, MDRNN)
+Model = TypeVar("Model", VAE, MDRNN, Controller)
 SCRIPTS = {"vae": ("V", "trainvae.py"), "mdrnn": ("M", "trainmdrnn.py"), "ctrl": ("C", "traincontroller.py")}
 
 
@@ -45,7 +45,7 @@ def read_sizes(state: dict[str, Any], path: Path) -> Sizes:
 
 def find_game(name: str, path: Path) -> Game:
     """The game that `path` names. Raises UserError if it is unknown."""
-    if name not in GAMES:
+    if not isinstance(name, str) or name not in GAMES:
         raise UserError(f"{path}: made for the game {name!r}, which is not one of {', '.join(GAMES)}")
     return GAMES[name]
 
@@ -68,7 +68,22 @@ def load_mdrnn(logdir: Path) -> MDRNN:
 
 def _load_model(logdir: Path, stage: str, kind: Callable[[Sizes], Model]) -> Model:
     state, path, remedy = _load(logdir, stage)
-    model = kind(read_sizes(state, path))
+    return _build(kind, read_sizes(state, path), state, path, remedy)
+
+
+def _build(kind: Callable[[Sizes], Model], sizes: Sizes, state: dict[str, Any], path: Path, remedy: str) -> Model:
+    """A model of these sizes with the weights of a checkpoint that was read from `path`. Raises UserError if they do
+    not fit."""
+    try:
+        # First without memory: sizes may claim to be larger than the file.
+        with torch.device("meta"):
+            claimed = {name: weight.shape for name, weight in kind(sizes).state_dict().items()}
+        fits = {name: weight.shape for name, weight in state["state_dict"].items()} == claimed
+    except (RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(f"{path}: its sizes do not do for a model ({first_line(error)}); {remedy}") from None
+    if not fits:
+        raise UserError(f"{path}: its weights do not fit the model; {remedy}")
+    model = kind(sizes)
     fit_weights(model, state, path, remedy)
     return model
 
@@ -79,9 +94,7 @@ def load_controller(logdir: Path) -> Controller:
     game = find_game(state.get("game", CARRACING.name), path)
     if is_trained(logdir, "vae") and (other := load_game(logdir)[0]) != game:
         raise UserError(f"{path}: of {game.name}, but V in {logdir / 'vae'} is of {other.name}; {remedy}")
-    controller = Controller(controller_sizes(state, path, remedy))
-    fit_weights(controller, state, path, remedy)
-    return controller
+    return _build(Controller, controller_sizes(state, path, remedy), state, path, remedy)
 
 
 def controller_sizes(state: dict[str, Any], path: Path, remedy: str) -> Sizes:
@@ -131,8 +144,7 @@ def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
     has not learned what it takes."""
     game, sizes = load_game(logdir)
     state, path, remedy = _load(logdir, "mdrnn")
-    mdrnn = MDRNN(read_sizes(state, path))
-    fit_weights(mdrnn, state, path, remedy)
+    mdrnn = _build(MDRNN, read_sizes(state, path), state, path, remedy)
     _check_sizes(logdir, "mdrnn", mdrnn.sizes, sizes)
     command = f"python {SCRIPTS['mdrnn'][1]} --logdir {logdir}"
     if game.step_reward is None:
@@ -141,9 +153,19 @@ def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
         raise UserError(f"{path}: M has not learned rewards, without which there is no dream; train it with {command}")
     try:
         starts = Starts(**{name: column.float().numpy() for name, column in state["starts"].items()})
-    except (KeyError, TypeError, AttributeError):
+        _check_starts(starts, sizes)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
         raise UserError(f"{path}: the starts of dreams in it cannot be read; train M again: {command}") from None
     return Dreams(game, dream_weights(mdrnn), starts, settings)
+
+
+def _check_starts(starts: Starts, sizes: Sizes) -> None:
+    """Raises ValueError if they are not of these sizes, or not finite."""
+    moments = len(starts.steps)
+    latent, hidden = (moments, sizes.latent), (moments, sizes.hidden)
+    for column, shape in zip(starts, (latent, latent, hidden, hidden, (moments,)), strict=True):
+        if moments == 0 or column.shape != shape or not np.isfinite(column).all():
+            raise ValueError(f"a column of shape {column.shape}")
 
 
 def open_dream(logdir: Path | str, render_mode: str | None = None, **settings: Any) -> DreamEnv:
