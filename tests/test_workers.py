@@ -117,7 +117,7 @@ def test_a_job_that_never_returns_ends_the_run(impatient, tmp_path):
 
 
 def test_a_stopped_worker_cannot_block_the_parent_that_sends_to_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "START_PATIENCE", 10.0)
+    monkeypatch.setattr(workers, "START_PATIENCE", 5.0)
     jobs = ["x" * 10_000_000, "y"]
     with WorkerPool(Lengths, [(tmp_path, "stop at the start")], 4, tmp_path / "tmp") as pool:
         assert dict(pool.run(jobs)) == {0: 10**14, 1: 1}

@@ -33,10 +33,11 @@ LOG_LINES_SHOWN = 8
 
 # A worker gives a sign of life after every `advance`, but no more often than this; seconds, as the numbers below.
 SIGN_EVERY = 1.0
-# It hangs if it has been silent for ten times as long as any worker was before, and for a minute at least: on a loaded
-# machine slow workers are not to be killed, and to wait a minute too long costs a minute.
+# It hangs if it has been silent for ten times as long as any worker was before, and for a minute at least: slow workers
+# are not to be killed, and to wait a minute too long costs a minute. Time that it waits for a processor does not count:
+# with 1% of one, as beside more important work, a second of its work takes minutes.
 PATIENCE, LEAST_PATIENCE = 10, 60.0
-START_PATIENCE = 600.0  # for imports, compilation, the first use of a GPU
+START_PATIENCE = 600.0  # until the first `advance` is done: imports, compilation, the first use of a GPU
 
 
 class Runner(Protocol):
@@ -67,6 +68,7 @@ class _Worker:
     jobs: dict[int, Any] = field(default_factory=dict)  # handed out and not yet finished
     started: bool = False  # it has given its first sign of life
     silence: float = 0.0  # seconds since the last one, as far as there was reason to expect any
+    queued: float = 0.0  # seconds that it has waited for a processor so far
     hung: float = 0.0  # after so many seconds of silence it was killed
 
 
@@ -167,9 +169,11 @@ class WorkerPool:
             passed, before = min(now - before, 2 * tick), now
             for worker in list(self._workers):
                 with contextlib.suppress(OSError):  # its connection has just been closed
+                    queued = _seconds_queued(worker.process.pid)
+                    waited, worker.queued = queued - worker.queued, queued
                     # A message that `run` has not read yet is a sign of life.
                     if worker.jobs and not worker.connection.poll():
-                        worker.silence += passed
+                        worker.silence += max(0.0, passed - waited)
                         if worker.silence > self._deadline(worker) and not worker.hung:
                             worker.hung = worker.silence
                             worker.process.kill()
@@ -223,6 +227,13 @@ class WorkerPool:
         self._workers[index] = self._start(index)
 
 
+def _seconds_queued(pid: int | None) -> float:
+    """How long a process was ready to run and had no processor so far; 0 where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
+
+
 def _start_process(process: multiprocessing.process.BaseProcess) -> None:
     """Start a worker. Raises UserError if the temporary folder does not do for it; EOFError or ConnectionError if the
     server that forks it is gone."""
@@ -265,8 +276,7 @@ def _work(connection: Connection, log: Path, make_runner: Callable[..., Runner],
 
 def _serve(connection: Connection, runner: Runner) -> NoReturn:
     """Do jobs, with a sign of life (None) now and then. Raises an OSError or EOFError when the parent hangs up."""
-    connection.send(None)
-    last_sign = time.monotonic()
+    last_sign = 0.0
     while True:
         while not runner.busy or connection.poll():
             runner.submit(*connection.recv())

@@ -1,0 +1,12 @@
+"""The short form of tests/chaos.py: one pass, and one fault of each command."""
+
+import chaos
+import pytest
+
+
+@pytest.mark.slow
+def test_a_disturbed_pipeline_ends_as_an_undisturbed_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(chaos, "STOPS", (1,))  # seconds
+    work, expected = chaos.run_undisturbed(tmp_path / "undisturbed")
+    *faults, end = chaos.run_pass(tmp_path / "disturbed", work, expected, "short", faults=4, most=1)
+    assert end == {"pass": "short", "different": []}, (faults, end)
