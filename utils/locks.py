@@ -30,12 +30,11 @@ def locked(folder: Path) -> Iterator[None]:
     left unfinished is removed. Raises UserError, which names the process, if another one is in there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+", errors="replace") as file:
+    with open(folder / LOCK, "ab", buffering=0) as file:
         _lock(file.fileno(), folder)
         with suppress(OSError):  # a full disk: the lock is held all the same
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()} ({shlex.join(sys.argv)})")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()} ({shlex.join(sys.argv)})".encode())
         remove_unfinished(folder)
         yield
 

@@ -39,8 +39,8 @@ def read_sizes(state: dict[str, Any], path: Path) -> Sizes:
     """The sizes in a checkpoint, CarRacing's if it has none. Raises UserError if they are damaged."""
     try:
         return Sizes.from_dict(state.get("sizes", {}))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: its sizes cannot be read ({error!r})") from None
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: its sizes cannot be read ({first_line(error)})") from None
 
 
 def find_game(name: str, path: Path) -> Game:
