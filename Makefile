@@ -9,7 +9,7 @@ help:  ## list the targets
 
 # The virtual environment is brought up to date when a requirements file changes. With LOCKED=1 it gets the exact versions
 # of requirements.lock, without it the newest that the ranges in requirements.txt allow.
-.venv/installed: requirements.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-ray.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $(if $(LOCKED),requirements.lock,requirements-dev.txt)
 	@touch $@

@@ -30,6 +30,7 @@ from utils.commandline import (
 )
 from utils.precision import fast_dtype
 from utils.provenance import recorded
+from utils.ray_cluster import add_ray_argument, open_cluster
 from utils.rollouts import Episode, Outcome, drive_episode, rollout_pool
 from utils.run_folder import load_controller, load_game, load_world_weights
 from utils.tracks import TEST_TRACKS
@@ -47,7 +48,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option("--json", type=output_file, metavar="FILE", help="write the score and every return to this file")
     option("--record", type=video_file, metavar="FILE", help="write the first episode as a film (.gif or .mp4)")
     option("--render", action="store_true", help="show the first episode in a window")
-    option("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
+    option("--max-workers", type=positive_int, help="rollout processes at most; without it, one for every core")
+    add_ray_argument(parser)
     option("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(parser)
     args = parser.parse_args(argv)
@@ -72,10 +74,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     outcomes: dict[int, Outcome] = {}
     jobs = [Episode(controller, args.seed + i) for i in range(args.episodes)]
-    workers, logs = args.max_workers, args.logdir / "tmp"
+    workers, logs = args.max_workers or cores(), args.logdir / "tmp"
     with (
         recorded(args.json.parent, args, f"{args.json.stem}.args.json") if args.json else contextlib.nullcontext(),
-        rollout_pool(game, args.env, weights, device, workers, args.episodes, logs, args.float32) as pool,
+        open_cluster(args.ray, args.max_workers) as cluster,
+        rollout_pool(
+            game, args.env, weights, device, workers, args.episodes, logs, args.float32, cluster=cluster
+        ) as pool,
     ):
         outcomes |= tqdm(pool.run(jobs), "episodes", args.episodes, unit="episode", disable=None)
         returns = np.array([outcomes[i].total_return for i in range(args.episodes)])

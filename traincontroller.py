@@ -11,7 +11,7 @@ in exp_dir/tmp.
 
 import argparse
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,9 +41,10 @@ from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.precision import fast_dtype
 from utils.provenance import recorded
+from utils.ray_cluster import RayCluster, add_ray_argument, open_cluster
 from utils.rollouts import rollout_pool
 from utils.run_folder import load_dreams, load_game, load_world_weights
-from utils.workers import WorkerPool, cores
+from utils.workers import Pool, cores
 
 DEFAULT = SearchSettings()
 
@@ -101,7 +102,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--beginnings", type=share, default=1.0, help="of dreams: how many begin where rollouts do; others anywhere"
     )
     machine("--eval-env", choices=environment_kinds(), help="score the mean here, too; that decides nothing")
-    machine("--max-workers", type=positive_int, default=cores(), help="rollout processes at most")
+    machine("--max-workers", type=positive_int, help="rollout processes at most; without it, one for every core")
+    add_ray_argument(group)
     machine("--float32", action="store_true", help="never compute in half precision")
     add_device_argument(group)
     args = parser.parse_args(argv)
@@ -137,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.env != DREAM:
         args.env = pick_kind(args.env, game.training_kind, game)
     make_pool = pool_maker(args, game, args.env, sizes, settings.episodes)
-    make_eval_pool: Callable[[], AbstractContextManager[WorkerPool | None]] = nullcontext
+    make_eval_pool: Callable[[RayCluster | None], Pool] | None = None
     if args.eval_env:
         make_eval_pool = pool_maker(args, game, pick_kind(args.eval_env, "", game), sizes, settings.eval_episodes)
     world = args.env
@@ -147,7 +149,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.target_return = float("inf") if args.env == DREAM else game.target_return
     with locked(args.logdir / "ctrl"):
         run = open_run(args.logdir, game, world, sizes, settings, args.warm_start, reload=not args.noreload)
-        with recorded(run.folder, args), make_pool() as pool, make_eval_pool() as eval_pool:
+        with (
+            recorded(run.folder, args),
+            open_cluster(args.ray, args.max_workers, pools=2 if args.eval_env else 1) as cluster,
+            make_pool(cluster) as pool,
+            make_eval_pool(cluster) if make_eval_pool else nullcontext() as eval_pool,
+        ):
             finished = evolve(run, settings, pool, eval_pool, args.generations, args.target_return, args.display)
     require_best(run.folder)
     print(f"{finished}; {run.standing} ({run.folder / 'best.tar'})")
@@ -155,10 +162,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def pool_maker(
     args: argparse.Namespace, game: Game, kind: str, sizes: Sizes, episodes: int
-) -> Callable[[], WorkerPool]:
-    """Makes the workers that drive, or dream, up to so many episodes at a time. Raises UserError if V or M is missing
-    or does not do for it."""
-    workers, logs = args.max_workers, args.logdir / "tmp"
+) -> Callable[[RayCluster | None], Pool]:
+    """Makes the workers that drive, or dream, up to so many episodes at a time, here or on a cluster. Raises UserError
+    if V or M is missing or does not do for it."""
+    workers, logs = args.max_workers or cores(), args.logdir / "tmp"
     if kind == DREAM:
         dtype = torch.float32 if args.float32 else fast_dtype(torch.device("cpu"))
         dreaming = DreamSettings(args.temperature, dtype=dtype, beginnings=args.beginnings)

@@ -42,10 +42,11 @@ from utils.commandline import (  # noqa: E402
 )
 from utils.locks import locked  # noqa: E402
 from utils.provenance import recorded  # noqa: E402
+from utils.ray_cluster import RayCluster, add_ray_argument, open_cluster  # noqa: E402
 from utils.rollouts import Episode, rollout_pool  # noqa: E402
 from utils.run_folder import fingerprint, load_controller, load_game, load_world_weights  # noqa: E402
 from utils.tracks import data_track  # noqa: E402
-from utils.workers import WorkerPool, cores  # noqa: E402
+from utils.workers import Pool, WorkerPool, cores  # noqa: E402
 
 CONTROLLER = "controller"  # the policy that is no noise
 NOISE = 0.3
@@ -58,7 +59,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option("--game", choices=list(GAMES), default=CARRACING.name, help="what to drive")
     option("--rollouts", type=positive_int, default=1000, help="rollouts to have in the end, in all")
     option("--rootdir", type=Path, default=Path("datasets/carracing"), help="folder to put them in")
-    option("--threads", type=positive_int, default=8, help="folders to spread them over, and most processes to use")
+    option("--threads", type=positive_int, default=8, help="folders to spread them over, and most processes here")
     option(
         "--policy",
         choices=[*POLICIES, CONTROLLER],
@@ -79,12 +80,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="end a rollout after so many steps without progress, in games that can tell; 0: never",
     )
     option("--env", choices=environment_kinds(), help="kind of environment; without it, the game's fastest")
+    add_ray_argument(parser)
     add_device_argument(parser)
     args = parser.parse_args(argv)
     if args.policy == CONTROLLER and args.logdir is None:
         parser.error("--policy controller needs the --logdir of a trained controller")
-    if args.policy != CONTROLLER and (args.logdir or "noise" in args):
-        parser.error("--logdir and --noise belong to --policy controller")
+    if args.policy != CONTROLLER and (args.logdir or args.ray or "noise" in args):
+        parser.error("--logdir, --noise and --ray belong to --policy controller")
     return args
 
 
@@ -110,7 +112,8 @@ def generate(args: argparse.Namespace, game: Game, driver: Driver | None) -> Non
     workers = min(args.threads, cores(), len(missing))
     with (
         recorded(args.rootdir, args),
-        open_pool(args, game, driver, workers, len(missing)) as pool,
+        open_cluster(args.ray, most=None) as cluster,
+        open_pool(args, game, driver, workers, len(missing), cluster) as pool,
         tqdm(total=args.rollouts, initial=args.rollouts - len(missing), unit="rollout", disable=None) as progress,
     ):
         for job, outcome in pool.run(jobs_of(args, game, driver, missing)):
@@ -121,8 +124,9 @@ def generate(args: argparse.Namespace, game: Game, driver: Driver | None) -> Non
             progress.update()
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in existing_rollouts(args.rootdir).values())
+    where = f"--ray {args.ray}" if args.ray else f"{workers} processes"
     print(
-        f"{len(missing)} rollouts, {frames} frames, {frames / seconds:.0f} frames/s with {workers} processes; "
+        f"{len(missing)} rollouts, {frames} frames, {frames / seconds:.0f} frames/s with {where}; "
         f"{size / 1e6:.0f} MB in {args.rootdir}"
     )
 
@@ -145,15 +149,19 @@ def settings_of(args: argparse.Namespace, game: Game) -> dict[str, Any]:
     return settings
 
 
-def open_pool(args: argparse.Namespace, game: Game, driver: Driver | None, workers: int, rollouts: int) -> WorkerPool:
-    """Workers for the jobs that `jobs_of` makes."""
+def open_pool(
+    args: argparse.Namespace, game: Game, driver: Driver | None, workers: int, rollouts: int, cluster: RayCluster | None
+) -> Pool:
+    """Workers for the jobs that `jobs_of` makes; so many, unless they are on a cluster."""
     logs = args.rootdir / "logs"
     if driver is None:
         game.make(args.env).reset(seed=0)  # what is compiled is compiled once, rather than in every worker
         return WorkerPool(PolicyRunner, [(game, args.env, POLICIES[args.policy], args.patience)] * workers, 2, logs)
     device = pick_device(args.device)
     # Fewer at a time than in training, because every one keeps its frames.
-    return rollout_pool(game, args.env, driver[1], device, workers, rollouts, logs, environments=BATCH_MULTIPLE)
+    return rollout_pool(
+        game, args.env, driver[1], device, workers, rollouts, logs, environments=BATCH_MULTIPLE, cluster=cluster
+    )
 
 
 def jobs_of(args: argparse.Namespace, game: Game, driver: Driver | None, numbers: list[int]) -> Iterator[Any]:

@@ -13,14 +13,14 @@ from utils.curves import draw_controller_curve
 from utils.logs import CurveWriter
 from utils.rollouts import Episode
 from utils.tracks import evolution_tracks, selection_tracks
-from utils.workers import WorkerPool
+from utils.workers import Pool
 
 
 def evolve(
     run: EvolutionRun,
     settings: SearchSettings,
-    pool: WorkerPool,
-    eval_pool: WorkerPool | None = None,
+    pool: Pool,
+    eval_pool: Pool | None = None,
     generations: int | None = None,
     target: float = float("inf"),
     show_progress: bool = False,
@@ -58,9 +58,7 @@ def reason_to_stop(run: EvolutionRun, generations: int | None, target: float) ->
     return None
 
 
-def drive_generation(
-    run: EvolutionRun, settings: SearchSettings, pool: WorkerPool, title: str | None
-) -> dict[str, float]:
+def drive_generation(run: EvolutionRun, settings: SearchSettings, pool: Pool, title: str | None) -> dict[str, float]:
     """Have every candidate drive its episodes and tell the search; returns the generation's figures."""
     generation = run.evolution.generation + 1
     candidates = run.evolution.ask()
@@ -87,7 +85,7 @@ def drive_generation(
     }
 
 
-def score_mean(run: EvolutionRun, settings: SearchSettings, pool: WorkerPool, title: str | None) -> dict[str, float]:
+def score_mean(run: EvolutionRun, settings: SearchSettings, pool: Pool, title: str | None) -> dict[str, float]:
     """Figures of the distribution's mean over the selection episodes."""
     mean = run.evolution.mean
     returns, lengths = drive(pool, [Episode(mean, seed) for seed in selection_tracks(settings.eval_episodes)], title)
@@ -99,7 +97,7 @@ def score_mean(run: EvolutionRun, settings: SearchSettings, pool: WorkerPool, ti
     }
 
 
-def drive(pool: WorkerPool, episodes: list[Episode], title: str | None) -> tuple[np.ndarray, np.ndarray]:
+def drive(pool: Pool, episodes: list[Episode], title: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths of the episodes, in their order; with a title, under a progress bar. Raises UserError if a
     return is not finite, before anything learns from it."""
     returns, lengths = np.zeros(len(episodes)), np.zeros(len(episodes))

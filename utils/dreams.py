@@ -13,8 +13,9 @@ from envs.games import Game
 from models.controller import drive_batch
 from models.sizes import Sizes
 from models.world_model import Weights, padded
+from utils.ray_cluster import RayCluster
 from utils.rollouts import Episode, Outcome
-from utils.workers import WorkerPool
+from utils.workers import Pool, WorkerPool
 
 # With more, a step's rows no longer fit in the processor's cache.
 MAX_DREAMS = 256
@@ -96,9 +97,13 @@ class DreamRunner:
         return ended
 
 
-def dream_pool(dreams: Dreams, sizes: Sizes, workers: int, episodes: int, log_dir: Path) -> WorkerPool:
+def dream_pool(
+    dreams: Dreams, sizes: Sizes, workers: int, episodes: int, log_dir: Path, cluster: RayCluster | None = None
+) -> Pool:
     """Workers that dream up to `episodes` episodes at a time, for controllers of these sizes. Their logs go to
-    `log_dir`."""
-    workers = min(workers, episodes)
+    `log_dir`. They are on the cluster if there is one."""
+    workers = min(workers if cluster is None else cluster.workers, episodes)
     count = min(MAX_DREAMS, math.ceil(episodes / workers))
+    if cluster is not None:
+        return cluster.pool(DreamRunner, (dreams, sizes, count), count, episodes)
     return WorkerPool(DreamRunner, [(dreams, sizes, count)] * workers, count, log_dir)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import json
 import platform
 import re
@@ -17,6 +18,7 @@ from utils.checkpoints import write_json
 from utils.commandline import UserError
 
 PACKAGES = ("torch", "torchvision", "gymnasium", "cma", "numpy", "numba", "tensorboardX", "vizdoom")
+ROOT = Path(__file__).resolve().parents[1]
 VECTOR_UNITS = {"amx_tile": "AMX", "avx512_bf16": "AVX512-BF16", "avx2": "AVX2"}  # the best first
 
 
@@ -29,7 +31,7 @@ def recorded(folder: Path, args: argparse.Namespace, name: str = "args.json") ->
         "script": args.script,
         "presets": args.presets,
         "arguments": {key: value for key, value in vars(args).items() if key not in ("script", "presets")},
-        "versions": {"python": platform.python_version()} | {package: _release(package) for package in PACKAGES},
+        "versions": _versions(),
         "commit": _commit(),
         "processor": processor(),
         "began": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -57,6 +59,26 @@ def processor() -> str:
     name = facts.get("model name", platform.processor() or platform.machine())
     units = [unit for flag, unit in VECTOR_UNITS.items() if flag in facts.get("flags", "").split()]
     return f"{name} ({units[0]})" if units else name
+
+
+def identity() -> dict[str, str | None]:
+    """What a result depends on beside its seed, of the machine that this is called on."""
+    digest = hashlib.sha256()
+    for folder in ("data", "envs", "models", "utils"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            digest.update(path.read_bytes())
+    return _versions() | {f"code in {ROOT}": digest.hexdigest()[:12], "processor": processor()}
+
+
+def differences(ours: dict[str, str | None], theirs: dict[str, str | None]) -> str:
+    """In what another machine's identity differs from ours, in words; empty if in nothing."""
+    return ", ".join(
+        f"{name} is {theirs.get(name)}, not {ours[name]}" for name in ours if theirs.get(name) != ours[name]
+    )
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version()} | {package: _release(package) for package in PACKAGES}
 
 
 def _release(package: str) -> str | None:

@@ -15,7 +15,8 @@ from envs.games import Game
 from models.vae import FRAME_SIZE
 from models.world_model import Weights, WorldModel, padded
 from utils.precision import fast_dtype
-from utils.workers import WorkerPool
+from utils.ray_cluster import RayCluster
+from utils.workers import Pool, WorkerPool
 
 # Enough for the models to work in batches; with more, the environments no longer fit in the processor's cache.
 MAX_ENVIRONMENTS = 32
@@ -199,13 +200,17 @@ def rollout_pool(
     episodes: int,
     log_dir: Path,
     force_float32: bool = False,
+    cluster: RayCluster | None = None,
     environments: int = MAX_ENVIRONMENTS,
-) -> WorkerPool:
+) -> Pool:
     """Workers that drive up to `episodes` episodes at a time, each in at most so many environments, with these V and M.
-    Their logs go to `log_dir`."""
+    Their logs go to `log_dir`. They are on the cluster if there is one."""
     game.make(kind).reset(seed=0)  # what is compiled is compiled once, rather than in each
     dtype = torch.float32 if force_float32 else fast_dtype(device)
-    workers = min(workers, episodes)
+    workers = min(workers if cluster is None else cluster.workers, episodes)
     environments = min(environments, math.ceil(episodes / workers))
+    if cluster is not None:
+        same = (game, kind, weights, environments, device.type, dtype)
+        return cluster.pool(EpisodeRunner, same, environments, episodes, on_gpu=device.type == "cuda")
     arguments = [(game, kind, weights, environments, name, dtype) for name in worker_devices(device, workers)]
     return WorkerPool(EpisodeRunner, arguments, environments, log_dir)

@@ -55,6 +55,17 @@ class Runner(Protocol):
         run: no other worker could do better."""
 
 
+class Pool(Protocol):
+    """Does jobs on this machine (WorkerPool) or on many (utils.ray_pool.RayPool)."""
+
+    def __enter__(self) -> "Pool": ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def run(self, jobs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Do all jobs; yield (position in `jobs`, result) as each is finished."""
+
+
 def cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
