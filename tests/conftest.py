@@ -84,7 +84,7 @@ def launch(script: str, *arguments: object, **options) -> subprocess.Popen:
     """Start a script of the project in the background."""
     command = [sys.executable, script, *map(str, arguments)]
     settings = {"cwd": ROOT, "env": ENVIRONMENT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, preexec_fn=heed_ctrl_c, **settings | options)
+    return subprocess.Popen(command, **{"preexec_fn": heed_ctrl_c} | settings | options)
 
 
 def workers_of(pid: int) -> list[int]:

@@ -88,23 +88,6 @@ def test_a_car_moves_as_gymnasiums_does(policy, seeds, skids, leaves):
     assert seen[1] > 20 or not leaves
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-@pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_actions_that_are_no_numbers_do_what_they_do_in_gymnasium(place, number):
-    fast, reference = envs.make_env("fast"), PartlyDrawn()
-    fast.reset(seed=0)
-    reference.reset(seed=0)
-    for step in range(40):
-        action = np.array([0.1, 0.3, 0.0], np.float32)
-        if step in (20, 21):
-            action[place] = number
-        _, *outcome = fast.step(action)
-        _, *expected = reference.step(action)
-        assert outcome == expected
-        np.testing.assert_array_equal(state_of(fast.car), state_of(reference.car))  # NaN is equal to NaN here
-
-
 def test_a_car_whose_bodies_are_asked_moves_as_gymnasiums_does(monkeypatch):
     monkeypatch.setattr(bodies, "layout_is_known", lambda: False)
     fast = envs.make_env("fast")

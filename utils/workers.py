@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from utils.commandline import UserError
 
-DEATHS_PER_JOB, STARTS = 3, 3
+DEATHS_PER_JOB, STARTS = 3, 10
 # Workers are forked from a server process that has done the slow imports once. It runs nothing of ours, so that a fork
 # of it is as safe as a new process.
 FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
@@ -206,6 +206,7 @@ class WorkerPool:
                 _start_process(process)
                 break
             except (EOFError, ConnectionError):  # the server was killed just now; the next attempt starts another one
+                time.sleep(0.1 * attempt)
                 if attempt == STARTS:
                     raise UserError(f"worker {index} cannot be started: the process that forks it dies") from None
         theirs.close()
