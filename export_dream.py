@@ -4,7 +4,8 @@
     python -m http.server -d page
 
 Takes V's decoder, M, C and the moments that dreams begin at from a run folder. The folder that it writes is a static
-site: it works from any host, also from a subfolder, and needs no network to be viewed.
+site: it works from any host, also from a subfolder, and needs no network to be viewed. Written to again with a run
+folder of another game, it lets viewers choose between the games.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import torch
 from torch import nn
 
 from envs.dream import DreamSettings, Starts
-from envs.games import Game
+from envs.games import GAMES, Game
 from models.mdrnn import MDRNN
 from models.packed import Packed
 from models.page_models import Picture, Step
@@ -48,17 +49,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     dreams = load_dreams(args.logdir, DreamSettings())
     vae, mdrnn, controller = load_vae(args.logdir), load_mdrnn(args.logdir), load_controller(args.logdir)
     starts = choose_starts(dreams.starts)
-    args.out.mkdir(parents=True, exist_ok=True)
+    folder = args.out / dreams.game.name
+    folder.mkdir(parents=True, exist_ok=True)
     install_runtime(args.out / "ort")
-    write_model(args.out / "V.onnx", Packed(Picture(vae.decoder)), {"latents": mdrnn.sizes.latent}, ["picture"])
-    write_model(args.out / "M.onnx", memory_model(mdrnn), widths(mdrnn.sizes), PREDICTION)
+    write_model(folder / "V.onnx", Packed(Picture(vae.decoder)), {"latents": mdrnn.sizes.latent}, ["picture"])
+    write_model(folder / "M.onnx", memory_model(mdrnn), widths(mdrnn.sizes), PREDICTION)
     seen = {name: width for name, width in widths(mdrnn.sizes).items() if name != "actions"}
-    write_model(args.out / "C.onnx", controller.eval(), seen, ["actions"])
-    write_starts(args.out / "starts.bin", starts)
-    write_facts(args.out / "dream.json", dreams.game, mdrnn.sizes, len(starts.steps))
+    write_model(folder / "C.onnx", controller.eval(), seen, ["actions"])
+    write_starts(folder / "starts.bin", starts)
+    write_facts(folder / "dream.json", dreams.game, mdrnn.sizes, len(starts.steps))
+    write_games(args.out)
     shutil.copytree(PAGE, args.out, dirs_exist_ok=True)
-    print(f"models: {sum(path.stat().st_size for path in args.out.glob('*.onnx')) / 1e6:.1f} MB")
+    print(f"models: {models_size(folder):.1f} MB")
     print(f"see it: python -m http.server -d {args.out}")
+
+
+def models_size(folder: Path) -> float:
+    """Megabytes of a game's models."""
+    return sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
 
 
 def choose_starts(starts: Starts) -> Starts:
@@ -106,6 +114,9 @@ def write_facts(path: Path, game: Game, sizes: Sizes, starts: int) -> None:
     """What the page has to know about the game and the models."""
     facts = {
         "title": game.title,
+        "verb": game.verb,
+        "goal": game.goal,
+        "end": game.end,
         "actionNames": game.action_names,
         "keys": game.keys,
         "lowest": sizes.lowest_action,
@@ -123,6 +134,12 @@ def write_facts(path: Path, game: Game, sizes: Sizes, starts: int) -> None:
         "starts": starts,
     }
     path.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def write_games(site: Path) -> None:
+    """Which games the folder has dreams of; the page opens with the first."""
+    games = [game for game in GAMES.values() if (site / game.name / "dream.json").exists()]
+    (site / "games.json").write_text(json.dumps([{"name": game.name, "title": game.title} for game in games]) + "\n")
 
 
 if __name__ == "__main__":

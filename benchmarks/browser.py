@@ -1,6 +1,8 @@
 """Measure the page of export_dream.py in a headless Chromium, beside PyTorch doing the same work.
 
-    python -m benchmarks.browser --logdir pretrained/dream
+    python -m benchmarks.browser --logdir pretrained/dream pretrained/takecover
+
+Prints a row for each run folder.
 
 The work is a dreamed frame: C acts, M steps, a latent is drawn, V paints it. Both use one core, in turn.
 """
@@ -27,7 +29,7 @@ from models.page_models import Picture, Step
 from models.vae import VAE
 from utils.commandline import ScriptParser, UserError, run_script
 from utils.provenance import processor
-from utils.run_folder import load_controller, load_mdrnn, load_vae
+from utils.run_folder import load_controller, load_game, load_mdrnn, load_vae
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 ROUNDS = 5
 FRAMES = 300
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-DREAM = """async (frames) => {
+DREAM = """async ({ game, frames }) => {
     const { Dream, Random } = await import(new URL("dream.js", location.href).href);
-    const [dream, random] = [await Dream.open(), new Random(0)];
+    const [dream, random] = [await Dream.open(game), new Random(0)];
     dream.begin(0, random);
     const start = performance.now();
     for (let frame = 0; frame < frames; frame++) {
@@ -89,22 +91,30 @@ def wait_for_frame(page: "Page") -> None:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = ScriptParser(__file__, __doc__)
-    parser.add_argument("--logdir", type=Path, required=True, help="run folder with V, M and C")
+    parser.add_argument("--logdir", type=Path, nargs="+", required=True, help="run folders with V, M and C")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
+    with open_browser() as browser:
+        rows = [measure(browser, logdir) for logdir in args.logdir]
+        print(f"\n{processor()}, Chromium {browser.version}, torch {torch.__version__}\n")
+    print("| page | models | dreamed frames | PyTorch | ratio | first frame after opening |\n|---|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+def measure(browser: "Browser", logdir: Path) -> str:
+    """A row of the table: medians."""
+    game, _ = load_game(logdir)
     with tempfile.TemporaryDirectory() as folder:
-        export_dream.main(["--logdir", str(args.logdir), "--out", folder])
-        with serve(Path(folder)) as address, open_browser() as browser:
-            print(f"{processor()}, Chromium {browser.version}, torch {torch.__version__}")
-            first = [first_frame(browser, address) for _ in range(ROUNDS)]
-            rates = [(browser_rate(browser, address), torch_rate(args.logdir)) for _ in range(ROUNDS)]
+        export_dream.main(["--logdir", str(logdir), "--out", folder])
+        size = export_dream.models_size(Path(folder) / game.name)
+        with serve(Path(folder)) as address:
+            first = statistics.median(first_frame(browser, address) for _ in range(ROUNDS))
+            rates = [(browser_rate(browser, address, game.name), torch_rate(logdir)) for _ in range(ROUNDS)]
     ours, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
-    print("| work | in the browser | PyTorch | ratio |\n|---|---|---|---|")
-    print(f"| dreamed frames, one core | {ours:.0f} /s | {theirs:.0f} /s | {ours / theirs:.2f} |")
-    print(f"| first frame after opening | {statistics.median(first):.1f} s | | |")
+    return f"| {game.title} | {size:.1f} MB | {ours:.0f} /s | {theirs:.0f} /s | {ours / theirs:.2f} | {first:.1f} s |"
 
 
 def first_frame(browser: "Browser", address: str) -> float:
@@ -117,12 +127,12 @@ def first_frame(browser: "Browser", address: str) -> float:
         return time.perf_counter() - start
 
 
-def browser_rate(browser: "Browser", address: str) -> float:
+def browser_rate(browser: "Browser", address: str, game: str) -> float:
     """Dreamed frames a second, no faster or slower for being shown."""
     with browser.new_context() as context:
         page = context.new_page()
-        page.goto(address + "dream.json")  # the same host, but no page that dreams at the same time
-        return page.evaluate(DREAM, FRAMES)
+        page.goto(address + "games.json")  # the same host, but no page that dreams at the same time
+        return page.evaluate(DREAM, {"game": game, "frames": FRAMES})
 
 
 def torch_rate(logdir: Path) -> float:

@@ -30,6 +30,9 @@ class Game:
     max_steps: int  # of an episode
     frames_per_second: int
     keys: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of a human, by pygame's name: what each adds
+    verb: str = "play"  # what a human does in it
+    goal: str = ""  # a sentence that tells a human what to do
+    end: str = "the end"  # of an episode, as a human meets it
     target_return: float = float("inf")  # of C, where its training ends
     policy: str = "brown"  # a key of data.policies.POLICIES: what drives the first rollouts
     shortest_rollout: int = 0  # steps: of random driving, another episode takes the place of a shorter one
@@ -81,6 +84,8 @@ CARRACING = Game(
     max_steps=MAX_EPISODE_STEPS,
     frames_per_second=50,
     keys={"left": (-1, 0, 0), "right": (1, 0, 0), "up": (0, 1, 0), "down": (0, 0, 0.8)},  # as in Gymnasium
+    verb="drive",
+    goal="Follow the road: each new piece of it earns reward.",
     target_return=950,  # near-perfect
     progress=tiles_visited,
     patience=100,
@@ -101,6 +106,9 @@ TAKECOVER = Game(
     max_steps=TAKECOVER_STEPS,
     frames_per_second=35,
     keys={"left": (-1,), "right": (1,)},
+    verb="dodge",
+    goal="Dodge the fireballs: all that counts is how long you survive.",
+    end="your death",
     policy="held",
     shortest_rollout=101,  # the paper drops episodes of 100 steps and fewer
     sequence_length=128,  # a fireball flies for longer than 32 steps

@@ -47,15 +47,25 @@ def no_download(monkeypatch) -> None:
 def test_a_page_is_a_folder_of_its_own(no_download, tmp_path):
     page = tmp_path / "some" / "page"
     assert "models: 4" in succeed(run("export_dream.py", "--logdir", SHIPPED, "--out", page))
-    made = {"V.onnx", "M.onnx", "C.onnx", "starts.bin", "dream.json"}
+    made = {"carracing", "games.json"}
     assert {path.name for path in page.iterdir()} == made | {path.name for path in (ROOT / "web").iterdir()}
-    facts = json.loads((page / "dream.json").read_text())
+    dreams = page / "carracing"
+    assert {path.name for path in dreams.iterdir()} == {"V.onnx", "M.onnx", "C.onnx", "starts.bin", "dream.json"}
+    facts = json.loads((dreams / "dream.json").read_text())
     assert facts["title"] == "CarRacing-v3" and facts["keys"]["down"] == [0, 0, 0.8] and facts["wholeGain"] == 1000
-    starts = np.fromfile(page / "starts.bin", "<f4").reshape(facts["starts"], -1)
+    starts = np.fromfile(dreams / "starts.bin", "<f4").reshape(facts["starts"], -1)
     assert starts.shape == (64, 2 * 32 + 2 * 256)
     first = torch.load(SHIPPED / "mdrnn" / "best.tar", weights_only=True)["starts"]["mu"][0].float()
     np.testing.assert_array_equal(starts[0, :32], first)
-    assert str(ROOT) not in "".join(path.read_text() for path in page.glob("*.js*"))
+    assert str(ROOT) not in "".join(path.read_text() for path in page.rglob("*.js*"))
+
+
+def test_games_are_listed_in_their_order_whichever_came_first(tmp_path):
+    for games in (["takecover"], ["carracing", "takecover"]):
+        (tmp_path / games[0]).mkdir()
+        (tmp_path / games[0] / "dream.json").touch()
+        export_dream.write_games(tmp_path)
+        assert [game["name"] for game in json.loads((tmp_path / "games.json").read_text())] == games
 
 
 @pytest.mark.parametrize("bits, error", [(8, 0.005), (4, 0.08)])

@@ -66,11 +66,13 @@ function chooseComponent(weights, uniform) {
 }
 
 export class Dream {
-  /** Loads the models and the moments that dreams begin at; the folder is that of this file. */
-  static async open() {
+  /** Loads the models of a game and the moments that its dreams begin at, from the game's folder beside this file. */
+  static async open(game) {
     const [facts, ...buffers] = await Promise.all([
-      load("dream.json").then((file) => file.json()),
-      ...["starts.bin", "M.onnx", "C.onnx", "V.onnx"].map((name) => load(name).then((file) => file.arrayBuffer())),
+      load(`${game}/dream.json`).then((file) => file.json()),
+      ...["starts.bin", "M.onnx", "C.onnx", "V.onnx"].map((name) =>
+        load(`${game}/${name}`).then((file) => file.arrayBuffer()),
+      ),
     ]);
     const [starts, ...models] = buffers;
     const sessions = [];
@@ -122,7 +124,7 @@ export class Dream {
     this.reward = facts.stepReward ?? prediction.reward[0];
     this.earned += this.reward - facts.idleReward;
     this.steps += 1;
-    if (prediction.terminal_logit[0] > 0) this.ended = "M predicts the end";
+    if (prediction.terminal_logit[0] > 0) this.ended = `M predicts ${facts.end}`;
     else if (facts.wholeGain !== null && this.earned >= facts.wholeGain) this.ended = "all is earned that there is";
     else if (this.steps >= facts.maxSteps) this.ended = "the time is over";
   }
@@ -133,6 +135,9 @@ export class Dream {
     return new ImageData(new Uint8ClampedArray(picture.data), 64, 64);
   }
 }
+
+/** The games that there are dreams of: names and titles. */
+export const listGames = () => load("games.json").then((file) => file.json());
 
 async function load(name) {
   const file = await fetch(new URL(name, import.meta.url));

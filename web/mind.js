@@ -9,48 +9,55 @@ const ORANGE = [226, 98, 20];
 const element = (id) => document.getElementById(id);
 
 /** Makes room for the numbers of a game's models. */
-export function describeMind({ stepReward, latent, mixtures, hidden }) {
-  if (stepReward !== null) element("reward-note").textContent = "the same for each step";
-  element("mixture").innerHTML = "<i></i>".repeat(mixtures);
+export function describeMind({ stepReward, latent, mixtures, jointMixture, hidden }) {
+  element("reward-figure").hidden = stepReward !== null; // each step's is the same
+  if (jointMixture) {
+    element("mixture").innerHTML = "<i></i>".repeat(mixtures);
+  } else {
+    element("mixture-note").textContent = `${mixtures} for each number of z`;
+    element("mixture").innerHTML = `<canvas id="mixtures" width="${latent}" height="${mixtures}"></canvas>`;
+  }
   element("latent").innerHTML = "<i></i>".repeat(latent);
   const width = 2 ** Math.ceil(Math.log2(Math.sqrt(hidden)));
   for (const id of ["hidden", "cell"]) Object.assign(element(id), { width, height: Math.ceil(hidden / width) });
 }
 
-/** The moment of a dream, and its rewards so far. */
-export function showMind(dream, rewards, temperature) {
-  const weights = dream.prediction ? meanWeights(dream, temperature) : [];
-  stretch(
-    "mixture",
-    Array.from({ length: dream.facts.mixtures }, (_, g) => weights[g] ?? 0),
-  );
+/** The moment of a dream, and the rewards and probabilities of the end before it. */
+export function showMind(dream, rewards, ends, temperature) {
+  showMixture(dream, temperature);
   stretch(
     "latent",
     Array.from(dream.latent, (x) => Math.max(-1, Math.min(1, x / LATENT_RANGE))),
   );
   element("reward").textContent = dream.reward.toFixed(2);
   element("end").textContent = `${(100 * dream.terminal).toFixed(1)} %`;
-  element("end-bar").style.transform = `scaleX(${dream.terminal})`;
-  const highest = Math.max(0.1, ...rewards);
-  const lowest = Math.min(0, ...rewards);
-  const y = (reward) => 38 - (36 * (reward - lowest)) / (highest - lowest);
-  element("rewards").setAttribute("points", rewards.map((reward, i) => `${i},${y(reward).toFixed(1)}`).join(" "));
+  trace("rewards", rewards, Math.min(0, ...rewards), Math.max(0.1, ...rewards));
+  trace("ends", ends, 0, 0.5); // there the dream is over
   paint("hidden", dream.hidden);
   paint("cell", dream.cell);
 }
 
-/** The weights at this temperature; with a mixture for each number of the latent, their mean over the numbers. */
-function meanWeights({ facts, prediction }, temperature) {
-  const count = facts.jointMixture ? 1 : facts.latent;
-  const sums = new Array(facts.mixtures).fill(0);
-  for (let i = 0; i < count; i++)
-    mixtureWeights(logWeightsOf(prediction, i, facts), temperature).forEach((weight, g) => (sums[g] += weight));
-  return sums.map((sum) => sum / count);
+/** The weights at this temperature: bars, or with a mixture for each number of the latent a column of tiles for each. */
+function showMixture({ facts, prediction }, temperature) {
+  const { jointMixture, latent, mixtures } = facts;
+  const weights = (i) =>
+    prediction ? mixtureWeights(logWeightsOf(prediction, i, facts), temperature) : new Array(mixtures).fill(0);
+  if (jointMixture) return stretch("mixture", weights(0));
+  const image = new ImageData(latent, mixtures);
+  for (let i = 0; i < latent; i++)
+    weights(i).forEach((weight, g) => image.data.set([...ORANGE, 255 * weight], 4 * (g * latent + i)));
+  element("mixtures").getContext("2d").putImageData(image, 0, 0);
 }
 
 function stretch(id, values) {
   const bars = element(id).children;
   values.forEach((value, i) => (bars[i].style.transform = `scaleY(${value.toFixed(3)})`));
+}
+
+/** A line of numbers in a range, a unit for each step. */
+function trace(id, numbers, lowest, highest) {
+  const y = (x) => 38 - (36 * (Math.min(x, highest) - lowest)) / (highest - lowest);
+  element(id).setAttribute("points", numbers.map((x, i) => `${i},${y(x).toFixed(1)}`).join(" "));
 }
 
 /** A texture of numbers: blue below zero, orange above. */

@@ -1,18 +1,20 @@
 // The page: what is shown, who drives, what keys, fingers and buttons do. The dream itself is in dream.js.
 
-import { Dream, Random } from "./dream.js";
+import { Dream, Random, listGames } from "./dream.js";
 import { describeMind, showMind } from "./mind.js";
 
 const HANDS_OFF = 3000; // milliseconds without a key until the trained driver takes the wheel again
-const PAUSE_AT_END = 1500; // milliseconds
-const TRACE = 200; // steps of the reward that are shown
+const PAUSE_AT_END = 2500; // milliseconds: long enough to read why
+const TRACE = 200; // steps whose reward and end are shown
 const ARROWS = { left: "←", right: "→", up: "↑", down: "↓" };
 
 const element = (id) => document.getElementById(id);
-const random = new Random(new URLSearchParams(location.search).get("seed") ?? Math.random() * 2 ** 32);
+const address = new URLSearchParams(location.search);
+const random = new Random(address.get("seed") ?? Math.random() * 2 ** 32);
 const held = new Set(); // keys of the game that are down
 const touched = new Set(); // numbers of the action that are the human's, until the driver takes over
 const rewards = [];
+const ends = []; // probabilities
 const sketch = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
 
 let dream;
@@ -28,7 +30,10 @@ let endedAt = 0;
 main().catch((error) => (element("notice").textContent = `This page cannot dream: ${error.message}`));
 
 async function main() {
-  dream = await Dream.open();
+  const games = await listGames();
+  const { name } = games.find(({ name }) => name === address.get("game")) ?? games[0];
+  offerGames(games, name);
+  dream = await Dream.open(name);
   describeGame(dream.facts);
   describeMind(dream.facts);
   listen();
@@ -47,7 +52,7 @@ async function run() {
       [counted, since] = [0, now];
     }
     if (now - lastTouch > HANDS_OFF && !held.size) touched.clear();
-    if (restartDue || (dream.ended && !paused && now - endedAt > PAUSE_AT_END)) {
+    if (restartDue || (dream.ended && (paused ? stepDue : now - endedAt > PAUSE_AT_END))) {
       await restart();
     } else if (!dream.ended && (stepDue || (!paused && now >= due))) {
       due = Math.max(due, now - period) + period;
@@ -63,10 +68,12 @@ async function step() {
   await dream.step(action, random.noise(dream.facts.noise), temperature);
   total += dream.reward;
   rewards.push(dream.reward);
-  if (rewards.length > TRACE) rewards.shift();
+  ends.push(dream.terminal);
+  if (rewards.length > TRACE) [rewards, ends].forEach((numbers) => numbers.shift());
   if (dream.ended) {
     endedAt = performance.now();
-    element("notice").textContent = `The dream is over: ${dream.ended}.`;
+    const next = paused ? "" : " Another moment follows.";
+    element("notice").textContent = `Over after ${dream.steps} steps: ${dream.ended}.${next}`;
   }
   await show();
 }
@@ -83,11 +90,11 @@ async function chooseAction() {
 }
 
 async function restart() {
-  restartDue = false;
+  restartDue = stepDue = false;
   dream.begin(Math.floor(random.uniform() * dream.facts.starts), random);
   action = new Float32Array(dream.facts.actionNames.length);
   total = 0;
-  rewards.length = 0;
+  rewards.length = ends.length = 0;
   element("notice").textContent = "";
   await show();
 }
@@ -175,12 +182,26 @@ function setTemperature(value) {
 
 // What is shown
 
-function describeGame({ title, actionNames, keys, lowest }) {
-  document.title = `Drive in the dream of ${title}`;
+/** A link to each game, if there are several. */
+function offerGames(games, shown) {
+  if (games.length < 2) return;
+  for (const { name, title } of games) {
+    const link = Object.assign(document.createElement("a"), { href: `?game=${name}`, textContent: title });
+    if (name === shown) link.setAttribute("aria-current", "page");
+    element("games").append(link);
+  }
+}
+
+function describeGame({ title, verb, goal, actionNames, keys, lowest, stepReward }) {
+  const heading = `${verb[0].toUpperCase()}${verb.slice(1)} in the dream`;
+  document.title = `${heading} of ${title}`;
+  element("heading").textContent = heading;
+  element("goal").textContent = goal;
   element("game").textContent = title;
+  element("earned").hidden = stepReward !== null; // the steps say it all
   element("keys").innerHTML = `${Object.keys(keys)
     .map((key) => `<kbd>${ARROWS[key] ?? key}</kbd>`)
-    .join(" ")} drive,`;
+    .join(" ")} ${verb},`;
   element("pads").classList.toggle("flat", !keys.up && !keys.down);
   for (const [key, adds] of Object.entries(keys)) {
     const pad = document.createElement("button");
@@ -205,7 +226,7 @@ async function show() {
   element("steps").textContent = dream.steps;
   element("return").textContent = total.toFixed(0);
   [...element("action").querySelectorAll("i")].forEach((bar, i) => (bar.style.transform = `scaleX(${action[i]})`));
-  showMind(dream, rewards, temperature);
+  showMind(dream, rewards, ends, temperature);
 }
 
 function showDriver() {
