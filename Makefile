@@ -41,8 +41,9 @@ dream: .venv/installed  ## train a driver in M's dream, from random rollouts alo
 doom: .venv/installed  ## learn Take Cover, the second game, in M's dream, and score the driver in the real one
 	$(BIN)/python -m recipes.doom
 
-dream-page: .venv/installed  ## write the page on which anyone can drive in the dream, into page/
+dream-page: .venv/installed  ## write the page on which anyone can play in the shipped dreams, into page/
 	$(BIN)/python export_dream.py --logdir pretrained/dream --out page
+	$(BIN)/python export_dream.py --logdir pretrained/takecover --out page
 
 test: .venv/installed  ## run all tests, in two processes
 	$(BIN)/python -m pytest -n 2
