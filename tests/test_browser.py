@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run, succeed
-from test_export_dream import untrained_takecover
 
+from benchmarks import browser as benchmark
 from benchmarks.browser import open_browser, serve, wait_for_frame
 from envs.dream import DreamSettings
+from export_dream import models_size
 from models.mdrnn import Prediction, sample_mixture
 from models.packed import Packed
 from models.page_models import Picture, Step
@@ -22,13 +24,13 @@ from utils.onnx_runtime_web import install_runtime
 from utils.run_folder import load_controller, load_dreams, load_mdrnn, load_vae
 
 pytestmark = pytest.mark.slow
-SHIPPED = ROOT / "pretrained" / "dream"
+SHIPPED = {"carracing": ROOT / "pretrained" / "dream", "takecover": ROOT / "pretrained" / "takecover"}
 STEPS = 100
 TOLERANCE = 1e-3  # of latents, in float32
 # Takes actions from a start, with noise; returns latents, rewards and logits, the last picture, and C's action then.
-FOLLOW = """async ({ start, actions, noise, temperature }) => {
+FOLLOW = """async ({ game, start, actions, noise, temperature }) => {
     const { Dream } = await import(new URL("dream.js", location.href).href);
-    const dream = await Dream.open();
+    const dream = await Dream.open(game);
     dream.beginAt(...start.map((numbers) => Float32Array.from(numbers)));
     const steps = [];
     for (const [i, action] of actions.entries()) {
@@ -40,7 +42,7 @@ FOLLOW = """async ({ start, actions, noise, temperature }) => {
 }"""
 ENDS = """async (changes) => {
     const { Dream, Random } = await import(new URL("dream.js", location.href).href);
-    const [dream, random] = [await Dream.open(), new Random(0)];
+    const [dream, random] = [await Dream.open("carracing"), new Random(0)];
     Object.assign(dream.facts, changes);
     dream.begin(0, random);
     while (!dream.ended) await dream.step(await dream.act(), random.noise(dream.facts.noise), 1);
@@ -59,39 +61,52 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> Path:
-    """A folder with a page of each game, in a subfolder each."""
-    folder = tmp_path_factory.mktemp("pages")
+    """A folder with a page of both games, in a subfolder."""
+    folder = tmp_path_factory.mktemp("site")
     try:
-        install_runtime(folder / "carracing" / "ort")
+        install_runtime(folder / "page" / "ort")
     except UserError as error:
         pytest.skip(str(error))
-    install_runtime(folder / "takecover" / "ort")
-    for game, logdir in (("carracing", SHIPPED), ("takecover", untrained_takecover(folder / "run"))):
-        output = succeed(run("export_dream.py", "--logdir", logdir, "--out", folder / game))
-        assert float(output.split("models: ")[1].split(" MB")[0]) <= 5
+    for game, logdir in SHIPPED.items():
+        succeed(run("export_dream.py", "--logdir", logdir, "--out", folder / "page"))
+        assert models_size(folder / "page" / game) <= 5
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(pages) -> Iterator[str]:
     with serve(pages) as address:
-        yield address
+        yield address + "page/"
 
 
-@pytest.fixture
-def tab(browser, address):
-    """A tab on the page of the shipped dream, in which the same dream begins in each test."""
+@contextmanager
+def open_tab(browser, address: str, query: str) -> Iterator:
+    """A tab on the page; fails if the page has errors, or needs another host."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         tab = context.new_page()
         failures, asked = [], []
         tab.on("pageerror", lambda error: failures.append(error))
         tab.on("console", lambda message: failures.append(message.text) if message.type == "error" else None)
         tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(address + "carracing/?seed=5")
+        tab.goto(address + query)
         wait_for_frame(tab)
         yield tab
         assert not failures
-        assert all(url.startswith((address, "data:")) for url in asked)  # no other host is needed
+        assert all(url.startswith((address, "data:")) for url in asked)
+
+
+@pytest.fixture
+def tab(browser, address):
+    """A tab on the first game's page, in which the same dream begins in each test."""
+    with open_tab(browser, address, "?seed=5") as tab:
+        yield tab
+
+
+@pytest.fixture
+def takecover(browser, address):
+    """The same for Take Cover."""
+    with open_tab(browser, address, "?game=takecover&seed=6") as tab:
+        yield tab
 
 
 def count(tab) -> int:
@@ -110,9 +125,9 @@ def seen(tab) -> np.ndarray:
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.5])
 @pytest.mark.parametrize("game", ["carracing", "takecover"])
-def test_a_dream_is_pytorchs(browser, address, pages, game, temperature):
+def test_a_dream_is_pytorchs(browser, address, game, temperature):
     """CarRacing's with M as it was trained; Take Cover's with M rounded to fewer bits."""
-    logdir = SHIPPED if game == "carracing" else pages / "run"
+    logdir = SHIPPED[game]
     vae, mdrnn, controller = load_vae(logdir).eval(), load_mdrnn(logdir).eval(), load_controller(logdir).eval()
     step, sizes = Step(mdrnn) if game == "carracing" else Packed(Step(mdrnn)), mdrnn.sizes
     torch.manual_seed(0)
@@ -122,10 +137,11 @@ def test_a_dream_is_pytorchs(browser, address, pages, game, temperature):
     normals, uniforms = sizes.noise
     noise = torch.cat([torch.randn(STEPS, normals), torch.rand(STEPS, uniforms)], dim=1)
     start = [part[0].tolist() for part in (latent, hidden, cell)]
-    followed = {"start": start, "actions": actions[:, 0].tolist(), "noise": noise.tolist(), "temperature": temperature}
+    followed = {"game": game, "start": start, "temperature": temperature}
+    followed |= {"actions": actions[:, 0].tolist(), "noise": noise.tolist()}
     with browser.new_context() as context:
         tab = context.new_page()
-        tab.goto(f"{address}{game}/dream.json")
+        tab.goto(address + "games.json")  # the same host, but no page that dreams at the same time
         there = tab.evaluate(FOLLOW, followed)
     here = []
     with torch.inference_mode():
@@ -140,9 +156,10 @@ def test_a_dream_is_pytorchs(browser, address, pages, game, temperature):
     np.testing.assert_allclose(there["action"], action, atol=TOLERANCE)
 
 
-def test_rounded_weights_paint_the_same_to_the_eye():
-    vae: VAE = load_vae(SHIPPED).eval()
-    starts = torch.load(SHIPPED / "mdrnn" / "best.tar", weights_only=True)["starts"]["mu"][::50].float()
+@pytest.mark.parametrize("game", SHIPPED)
+def test_rounded_weights_paint_the_same_to_the_eye(game):
+    vae: VAE = load_vae(SHIPPED[game]).eval()
+    starts = torch.load(SHIPPED[game] / "mdrnn" / "best.tar", weights_only=True)["starts"]["mu"][::50].float()
     exact, packed = Picture(vae.decoder), Packed(Picture(vae.decoder))
     with torch.inference_mode():
         errors = torch.stack([exact(latent[None]).float() - packed(latent[None]).float() for latent in starts])
@@ -212,7 +229,7 @@ def test_on_a_phone_fingers_drive(browser, address):
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
     with browser.new_context(**phone) as context:
         tab = context.new_page()
-        tab.goto(address + "carracing/")
+        tab.goto(address)
         wait_for_frame(tab)
         assert tab.evaluate("document.documentElement.scrollWidth") == 360
         for pad in tab.locator("#pads button").all():
@@ -234,10 +251,10 @@ def test_a_tab_resized_to_a_phone_stays_whole(tab):
 
 def test_all_can_be_reached_and_is_labelled(tab):
     reached = []
-    for _ in range(4):
+    for _ in range(6):
         tab.keyboard.press("Tab")
-        reached.append(tab.evaluate("document.activeElement.id"))
-    assert reached == ["restart", "pause", "once", "temperature"]
+        reached.append(tab.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert reached == ["CarRacing-v3", "VizDoom Take Cover", "restart", "pause", "once", "temperature"]
     unlabelled = "[...document.querySelectorAll('button, input, canvas, svg, [role=img]')].filter((element) => "
     unlabelled += "!element.ariaLabel && !element.textContent.trim() && !element.labels?.length).map(({ id }) => id)"
     assert tab.evaluate(unlabelled) == []
@@ -252,7 +269,7 @@ def test_what_m_sees_is_shown(tab):
     assert len(weights) == 5 and sum(weights) == pytest.approx(1, abs=0.01)
     assert len(latent) == 32 and np.std(latent) > 0.01
     assert float(tab.inner_text("#reward")) and tab.inner_text("#end").endswith("%")
-    assert len(tab.get_attribute("#rewards", "points").split()) == count(tab)
+    assert all(len(tab.get_attribute(id, "points").split()) == count(tab) for id in ("#rewards", "#ends"))
     colours = "document.getElementById('{}').getContext('2d').getImageData(0, 0, 16, 16).data"
     assert all(np.std(tab.evaluate(colours.format(id))) > 10 for id in ("hidden", "cell"))
 
@@ -268,12 +285,68 @@ def test_a_dream_ends_as_in_pytorch(tab, changes, why):
     assert tab.evaluate(ENDS, changes) == why
 
 
-def test_take_cover_is_steered_sideways(browser, address):
-    with browser.new_context() as context:
-        tab = context.new_page()
-        tab.goto(address + "takecover/")
+def test_each_game_leads_to_the_other(tab):
+    for title, heading in (("VizDoom Take Cover", "Dodge in the dream"), ("CarRacing-v3", "Drive in the dream")):
+        tab.focus(f"text={title}")
+        tab.keyboard.press("Enter")
+        tab.wait_for_function(f"document.title == '{heading} of {title}'")
         wait_for_frame(tab)
-        assert "VizDoom Take Cover" in tab.inner_text("header") and tab.locator("#pads button").count() == 2
-        tab.keyboard.down("ArrowLeft")
-        bar = "document.querySelector('#action i').style.transform"
-        tab.wait_for_function(f"{bar} == 'scaleX(-1)'")
+        assert tab.inner_text("h1") == heading and tab.inner_text("[aria-current=page]") == title
+
+
+def test_take_cover_is_steered_sideways(takecover):
+    wait_for_steps(takecover, 20)  # the moments of the same seed are the same
+    takecover.keyboard.press("Space")
+    takecover.wait_for_timeout(100)
+    assert takecover.locator("#pads button").count() == 2 and "fireballs" in takecover.inner_text("header")
+    views = []
+    for key, action in (("ArrowLeft", -1), ("ArrowRight", 1)):
+        takecover.reload()
+        wait_for_frame(takecover)
+        takecover.keyboard.down(key)
+        wait_for_steps(takecover, 40)
+        assert takecover.evaluate("document.querySelector('#action i').style.transform") == f"scaleX({action})"
+        views.append(seen(takecover).astype(int))
+        takecover.keyboard.up(key)
+    assert np.abs(views[0] - views[1]).mean() > 3
+
+
+def test_what_m_sees_of_take_cover(takecover):
+    """A mixture for each number of the latent; no reward, because it is the same for each step."""
+    wait_for_steps(takecover, 5)
+    takecover.keyboard.press(".")
+    takecover.wait_for_timeout(100)
+    tiles = "document.getElementById('mixtures').getContext('2d').getImageData(0, 0, 64, 5).data"
+    weights = np.array(list(takecover.evaluate(tiles).values())).reshape(5, 64, 4)[..., 3] / 255
+    np.testing.assert_allclose(weights.sum(axis=0), 1, atol=0.02)
+    assert not takecover.is_visible("#reward-figure") and takecover.inner_text(".status").endswith(" steps")
+
+
+def test_a_death_is_said_and_another_moment_follows(takecover):
+    """Who runs into a wall and stays there is shot."""
+    takecover.keyboard.down("ArrowLeft")
+    notice = "document.getElementById('notice').textContent"
+    takecover.wait_for_function(f"{notice}.includes('M predicts your death')", timeout=60_000)
+    steps, text = count(takecover), takecover.inner_text("#notice")
+    assert text == f"Over after {steps} steps: M predicts your death. Another moment follows."
+    assert float(takecover.inner_text("#end").split()[0]) >= 50
+    takecover.wait_for_function(f"{notice} == '' && document.getElementById('steps').textContent < {steps}")
+
+
+def test_paused_a_step_after_the_end_begins_another_dream(tab):
+    tab.keyboard.press(".")
+    ends = "import(new URL('dream.js', location.href).href).then(({ Dream }) => { const step = Dream.prototype.step; "
+    ends += "Dream.prototype.step = async function (...all) { await step.apply(this, all); this.ended = 'enough'; }; })"
+    tab.evaluate(ends)
+    tab.keyboard.press("e")
+    tab.wait_for_function("document.getElementById('notice').textContent.endsWith('steps: enough.')")
+    tab.keyboard.press("e")
+    tab.wait_for_function("document.getElementById('steps').textContent == 0")
+
+
+def test_the_benchmark_has_a_row_for_each_page(browser, monkeypatch):
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    monkeypatch.setattr(benchmark, "FRAMES", 3)
+    monkeypatch.setattr(benchmark, "open_browser", lambda: nullcontext(browser))
+    output = succeed(run("-m", "benchmarks.browser", "--logdir", *SHIPPED.values()))
+    assert [row.split(" | ")[0] for row in output.splitlines()[-2:]] == ["| CarRacing-v3", "| VizDoom Take Cover"]
