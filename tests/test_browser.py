@@ -26,7 +26,9 @@ from utils.run_folder import load_controller, load_dreams, load_mdrnn, load_vae
 pytestmark = pytest.mark.slow
 SHIPPED = {"carracing": ROOT / "pretrained" / "dream", "takecover": ROOT / "pretrained" / "takecover"}
 STEPS = 100
-TOLERANCE = 1e-3  # of latents, in float32
+# Of latents, in float32. Take Cover's M enlarges what rounding leaves: within PyTorch, the dream at temperature 1 is
+# 1.1e-3 from itself in float64.
+TOLERANCES = {"carracing": 1e-3, "takecover": 5e-3}
 # Takes actions from a start, with noise; returns latents, rewards and logits, the last picture, and C's action then.
 FOLLOW = """async ({ game, start, actions, noise, temperature }) => {
     const { Dream } = await import(new URL("dream.js", location.href).href);
@@ -151,9 +153,9 @@ def test_a_dream_is_pytorchs(browser, address, game, temperature):
             here.append([*latent[0].tolist(), *(part.item() for part in prediction[3:])])
         picture = Packed(Picture(vae.decoder))(latent).int().flatten().numpy()
         action = controller(latent, hidden, cell)[0].numpy()
-    np.testing.assert_allclose(there["steps"], here, atol=TOLERANCE)
+    np.testing.assert_allclose(there["steps"], here, atol=TOLERANCES[game])
     np.testing.assert_allclose(there["picture"], picture, atol=1)
-    np.testing.assert_allclose(there["action"], action, atol=TOLERANCE)
+    np.testing.assert_allclose(there["action"], action, atol=TOLERANCES[game])
 
 
 @pytest.mark.parametrize("game", SHIPPED)
@@ -295,9 +297,6 @@ def test_each_game_leads_to_the_other(tab):
 
 
 def test_take_cover_is_steered_sideways(takecover):
-    wait_for_steps(takecover, 20)  # the moments of the same seed are the same
-    takecover.keyboard.press("Space")
-    takecover.wait_for_timeout(100)
     assert takecover.locator("#pads button").count() == 2 and "fireballs" in takecover.inner_text("header")
     views = []
     for key, action in (("ArrowLeft", -1), ("ArrowRight", 1)):
@@ -317,7 +316,7 @@ def test_what_m_sees_of_take_cover(takecover):
     takecover.keyboard.press(".")
     takecover.wait_for_timeout(100)
     tiles = "document.getElementById('mixtures').getContext('2d').getImageData(0, 0, 64, 5).data"
-    weights = np.array(list(takecover.evaluate(tiles).values())).reshape(5, 64, 4)[..., 3] / 255
+    weights = np.array(takecover.evaluate(tiles)).reshape(5, 64, 4)[..., 3] / 255
     np.testing.assert_allclose(weights.sum(axis=0), 1, atol=0.02)
     assert not takecover.is_visible("#reward-figure") and takecover.inner_text(".status").endswith(" steps")
 
