@@ -97,6 +97,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
+    torch.set_num_threads(1)
     with open_browser() as browser:
         rows = [measure(browser, logdir) for logdir in args.logdir]
         print(f"\n{processor()}, Chromium {browser.version}, torch {torch.__version__}\n")
