@@ -34,11 +34,29 @@ def brown(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarra
     return actions
 
 
-def held(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
-    """Actions (steps, A) float32, each uniform over the action box and held for 1 to 10 steps, as in the paper's code
-    for Take Cover (doomrnn)."""
-    holds = generator.integers(1, 11, size=steps)
+def held(generator: np.random.Generator, sizes: Sizes, steps: int, longest: int = 10) -> np.ndarray:
+    """Actions (steps, A) float32, each uniform over the action box and held for 1 to `longest` steps, 10 as in the
+    paper's code for Take Cover (doomrnn)."""
+    holds = generator.integers(1, longest + 1, size=steps)
     return white(generator, sizes, steps).repeat(holds, axis=0)[:steps]
+
+
+def pace(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
+    """Actions (steps, A) float32: the lowest and the highest in turn, each for 10 to 150 steps."""
+    holds = generator.integers(10, 151, size=steps)
+    ends = np.array([sizes.lowest_action, sizes.highest_action], np.float32)
+    return ends[(np.arange(steps) + generator.integers(2)) % 2].repeat(holds, axis=0)[:steps]
+
+
+def roam(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
+    """Actions (steps, A) float32 of `held`; of `held` with a longest hold of 3 to 100 steps, its logarithm uniform; or of
+    `pace`. With actions that are held briefly, a player trembles in the middle: how one dies on the way, and at the walls,
+    is seen with the others only."""
+    kind = generator.integers(3)
+    if kind == 2:
+        return pace(generator, sizes, steps)
+    longest = round(np.exp(generator.uniform(np.log(3), np.log(100)))) if kind else 10
+    return held(generator, sizes, steps, longest)
 
 
 def stay(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
@@ -53,7 +71,7 @@ def sweep(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarra
     return np.where(highest[:, None], sizes.highest_action, sizes.lowest_action).astype(np.float32)
 
 
-POLICIES: dict[str, Policy] = {"brown": brown, "white": white, "held": held}
+POLICIES: dict[str, Policy] = {"brown": brown, "white": white, "held": held, "roam": roam}
 
 
 def exploration_noise(generator: np.random.Generator, sizes: Sizes, steps: int, largest: float) -> np.ndarray:

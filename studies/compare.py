@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from evolution.run import open_run
 from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings
 from evolution.train import evolve
-from studies.kept_runs import read_kept_runs, refuse_other_runs, with_error
+from studies.kept_runs import missing_runs, read_kept_runs, with_error
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.locks import locked
@@ -129,9 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
-    refuse_other_runs(out, terms)
-    wanted = [(name, seed) for seed in range(args.seeds) for name in args.only or settings]
-    missing = {run: path for run in wanted if not (path := run_path(out, *run)).exists()}
+    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only or settings], terms)
     for name, _ in missing:
         if not settings[name].generations(args.episodes):
             raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
@@ -151,10 +149,6 @@ def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
 def driver_of_round_0(logdir: Path) -> Path:
     """The run folder beside this one, as make reproduce leaves it: the V and M of round_1 have learned on from its."""
     return logdir.parent / "round_0"
-
-
-def run_path(folder: Path, setting: str, seed: int) -> Path:
-    return folder / f"{setting.replace(',', '').replace(' ', '_')}_{seed}.json"
 
 
 def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:

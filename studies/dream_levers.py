@@ -23,18 +23,18 @@ from envs.dream import DreamSettings
 from envs.games import DREAM
 from evolution.run import open_run
 from evolution.search import MIRRORED_BY_SIZE
-from evolution.train import drive, evolve
+from evolution.train import evolve
 from recipes.dream import GENERATIONS, NOISE, ROLLOUTS, epochs
 from recipes.steps import Recipe
-from studies.kept_runs import read_kept_runs, refuse_other_runs, with_error
+from studies.kept_runs import missing_runs, read_kept_runs, with_error
+from studies.scores import real_score
 from traincontroller import parse_arguments, settings_of
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.precision import fast_dtype
-from utils.rollouts import Episode, rollout_pool
-from utils.run_folder import fingerprint, load_controller, load_dreams, load_game, load_world_weights
+from utils.run_folder import fingerprint, load_dreams, load_game
 from utils.tracks import selection_tracks
 from utils.workers import cores
 
@@ -91,18 +91,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(args: Any, out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     terms = {"rounds": args.rounds, "tracks": args.tracks, "vae": fingerprint(args.logdir, "vae")}
-    refuse_other_runs(out, terms)
-    for seed in range(args.seeds):
-        for name in args.only or SETTINGS:
-            path = out / f"{name.replace(' ', '_')}_{seed}.json"
-            if not path.exists():
-                print(f"== {name}, seed {seed} ==")
-                recipe = Recipe(args.logdir / "studies" / "dream_levers" / path.stem, "dream", seed)
-                shutil.copytree(args.logdir / "vae", recipe.logdir / "vae", dirs_exist_ok=True)
-                scores = train_one(recipe, SETTINGS[name], args.rounds, args.tracks)
-                write_json(path, {"setting": name, "options": SETTINGS[name]._asdict(), "seed": seed} | terms | scores)
-                shutil.rmtree(recipe.logdir)
-                shutil.rmtree(recipe.dataset)
+    runs = [(name, seed) for seed in range(args.seeds) for name in args.only or SETTINGS]
+    for (name, seed), path in missing_runs(out, runs, terms).items():
+        print(f"== {name}, seed {seed} ==")
+        recipe = Recipe(args.logdir / "studies" / "dream_levers" / path.stem, "dream", seed)
+        shutil.copytree(args.logdir / "vae", recipe.logdir / "vae", dirs_exist_ok=True)
+        scores = train_one(recipe, SETTINGS[name], args.rounds, args.tracks)
+        write_json(path, {"setting": name, "options": SETTINGS[name]._asdict(), "seed": seed} | terms | scores)
+        shutil.rmtree(recipe.logdir)
+        shutil.rmtree(recipe.dataset)
 
 
 def train_one(recipe: Recipe, setting: Setting, rounds: int, tracks: int) -> dict[str, Any]:
@@ -138,13 +135,7 @@ def dream_on(logdir: Path, preset: str, seed: int, setting: Setting, generations
 
 def score(recipe: Recipe, tracks: int) -> dict[str, Any]:
     """The real return of C, and how many steps V and M have seen."""
-    game, _ = load_game(recipe.logdir)
-    controller = load_controller(recipe.logdir)
-    weights = load_world_weights(recipe.logdir, controller.sizes)
-    device, logs = torch.device("cpu"), recipe.logdir / "tmp"
-    episodes = [Episode(controller.to_vector().numpy(), seed) for seed in selection_tracks(tracks)]
-    with rollout_pool(game, game.training_kind, weights, device, cores(), len(episodes), logs) as pool:
-        returns, lengths = drive(pool, episodes, None)
+    returns, lengths = real_score(recipe.logdir, selection_tracks(tracks))
     steps = sum(len(load_rollout(path, ("rewards",))[0]) for path in find_rollouts(recipe.dataset))
     print(f"real return {returns.mean():.1f} +- {returns.std():.1f} after {steps} real steps")
     return {"real_steps": steps, "returns": returns.tolist(), "lengths": lengths.astype(int).tolist()}

@@ -1,6 +1,8 @@
-"""The runs that a study keeps, a JSON file each: whether they can be compared, and what their tables share."""
+"""The runs that a study keeps, a JSON file each: which are missing, whether they can be compared, and what their tables
+share."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -8,12 +10,17 @@ from typing import Any
 from utils.commandline import UserError
 
 
-def refuse_other_runs(folder: Path, terms: dict[str, Any]) -> None:
-    """Raises UserError if a run in the folder was made on other terms, so that it cannot be compared."""
+def missing_runs(folder: Path, runs: Iterable[tuple[str, int]], terms: dict[str, Any]) -> dict[tuple[str, int], Path]:
+    """Of the runs (setting, seed), those that are not in the folder yet, and the files for them.
+
+    Raises UserError if a run in the folder was made on other terms, so that it cannot be compared.
+    """
     for path in folder.glob("*.json"):
         run = json.loads(path.read_text())
         if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
             raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
+    paths = {run: folder / f"{run[0].replace(',', '').replace(' ', '_')}_{run[1]}.json" for run in runs}
+    return {run: path for run, path in paths.items() if not path.exists()}
 
 
 def read_kept_runs(folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import traincontroller
-from studies.kept_runs import read_kept_runs, refuse_other_runs, with_error
+from studies.kept_runs import missing_runs, read_kept_runs, with_error
 from studies.scores import dreamed_score, real_score
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
@@ -58,19 +58,17 @@ def train(args: Any, out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     models = fingerprint(args.logdir, "vae", "mdrnn")
     terms = {"generations": args.generations, "episodes": args.episodes, "models": models}
-    refuse_other_runs(out, terms)
-    for seed in range(max(RUNS.values())):
-        for temperature in args.only or RUNS:
-            path = out / f"{temperature}_{seed}.json"
-            if seed < RUNS[temperature] and not path.exists():
-                print(f"== temperature {temperature}, seed {seed} ==")
-                logdir = args.logdir / "studies" / "temperatures" / path.stem
-                for stage in ("vae", "mdrnn"):
-                    (logdir / stage).mkdir(parents=True, exist_ok=True)
-                    shutil.copy(args.logdir / stage / "best.tar", logdir / stage)
-                scores = train_one(args, logdir, temperature, seed)
-                write_json(path, {"setting": f"{temperature}", "seed": seed} | terms | scores)
-                shutil.rmtree(logdir)
+    temperatures = args.only or RUNS
+    runs = [(f"{key}", seed) for seed in range(max(RUNS.values())) for key in temperatures if seed < RUNS[key]]
+    for (temperature, seed), path in missing_runs(out, runs, terms).items():
+        print(f"== temperature {temperature}, seed {seed} ==")
+        logdir = args.logdir / "studies" / "temperatures" / path.stem
+        for stage in ("vae", "mdrnn"):
+            (logdir / stage).mkdir(parents=True, exist_ok=True)
+            shutil.copy(args.logdir / stage / "best.tar", logdir / stage)
+        scores = train_one(args, logdir, float(temperature), seed)
+        write_json(path, {"setting": temperature, "seed": seed} | terms | scores)
+        shutil.rmtree(logdir)
 
 
 def train_one(args: Any, logdir: Path, temperature: float, seed: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from conftest import ENVIRONMENT, ROOT, assert_one_line_error, drive_all, launch
 from gymnasium.utils.env_checker import check_env
 
 from data.loaders import find_rollouts, load_rollout
-from data.policies import held
+from data.policies import held, pace, roam
 from data.rollouts import PolicyRunner, Rollout
 from envs import doom_engine, make_env
 from envs.games import TAKECOVER
@@ -259,6 +259,28 @@ def test_held_actions():
     holds = np.diff(changes)
     assert set(holds) == set(range(1, 11)) and holds.mean() == pytest.approx(5.5, abs=0.2)
     assert actions[changes].mean() == pytest.approx(0, abs=0.05) and np.abs(actions).max() <= 1
+
+
+def longest_hold(actions):
+    turns = np.flatnonzero(np.diff(actions[:, 0])) + 1
+    return np.diff(turns).max()
+
+
+def test_pacing_goes_to_the_ends_in_turn():
+    actions = pace(np.random.default_rng(0), TAKECOVER.sizes, 20_000)
+    assert actions.dtype == np.float32 and actions.shape == (20_000, 1) and set(actions.flatten()) == {-1, 1}
+    holds = np.diff(np.flatnonzero(np.diff(actions[:, 0])))
+    assert holds.min() >= 10 and 140 < holds.max() <= 150
+
+
+def test_roaming_holds_actions_briefly_or_long_or_paces():
+    driven = [roam(np.random.default_rng(seed), TAKECOVER.sizes, 5000) for seed in range(300)]
+    assert (roam(np.random.default_rng(7), TAKECOVER.sizes, 5000) == driven[7]).all()
+    assert all(actions.dtype == np.float32 and actions.shape == (5000, 1) for actions in driven)
+    pacing = [set(actions.flatten()) == {-1, 1} for actions in driven]
+    longest = [longest_hold(actions) for actions, paces in zip(driven, pacing, strict=True) if not paces]
+    assert 0.25 < np.mean(pacing) < 0.42
+    assert 0.25 < np.mean([hold == 10 for hold in longest]) < 0.75 and min(longest) < 5 and 80 < max(longest) <= 100
 
 
 def test_another_episode_takes_the_place_of_a_short_rollout():
