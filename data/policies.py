@@ -9,7 +9,6 @@ from models.sizes import Sizes
 
 Policy = Callable[[np.random.Generator, Sizes, int], np.ndarray]
 
-SWEEP = 90  # steps in one direction: in Take Cover, about from wall to wall
 NOISE_MEMORY = 0.9  # a push on the wheel lasts some ten steps; white noise would only tremble
 
 
@@ -49,9 +48,9 @@ def pace(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray
 
 
 def roam(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
-    """Actions (steps, A) float32 of `held`; of `held` with a longest hold of 3 to 100 steps, its logarithm uniform; or of
-    `pace`. With actions that are held briefly, a player trembles in the middle: how one dies on the way, and at the walls,
-    is seen with the others only."""
+    """Actions (steps, A) float32 of one of three kinds, equally likely: `held`; `held` with a longest hold of 3
+    to 100 steps, its logarithm uniform; or `pace`. With actions that are held briefly alone, a player trembles in the
+    middle: how one dies on the way and at the walls is seen with the others."""
     kind = generator.integers(3)
     if kind == 2:
         return pace(generator, sizes, steps)
@@ -64,10 +63,10 @@ def stay(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray
     return np.zeros((steps, sizes.action), np.float32)
 
 
-def sweep(generator: np.random.Generator, sizes: Sizes, steps: int) -> np.ndarray:
-    """Actions (steps, A) float32 that change from the lowest to the highest and back every SWEEP steps. It begins
-    anywhere in that, so that the way from wall to wall is not in time with the game."""
-    highest = (np.arange(steps) + generator.integers(2 * SWEEP)) // SWEEP % 2 == 1
+def sweep(generator: np.random.Generator, sizes: Sizes, steps: int, turn: int = 90) -> np.ndarray:
+    """Actions (steps, A) float32 that change from the lowest to the highest and back every `turn` steps: in Take Cover,
+    about from wall to wall. It begins anywhere in that, so that it is not in time with the game."""
+    highest = (np.arange(steps) + generator.integers(2 * turn)) // turn % 2 == 1
     return np.where(highest[:, None], sizes.highest_action, sizes.lowest_action).astype(np.float32)
 
 

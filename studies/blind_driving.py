@@ -7,6 +7,7 @@ Prints a table and keeps every length in <--out>/blind_driving.json. The episode
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ POLICIES: dict[str, Policy] = {
     "stay": stay,
     "uniform, anew every step": white,
     "uniform, held for 1 to 10 steps": held,
-    "from wall to wall": sweep,
+    "from wall to wall, 90 steps each way": sweep,
+    "from wall to wall, 125 steps": partial(sweep, turn=125),  # the best of 60, 75, 90, 100, 110, 125, 150, 180
 }
 
 

@@ -165,7 +165,7 @@ def test_rounded_weights_paint_the_same_to_the_eye(game):
     exact, packed = Picture(vae.decoder), Packed(Picture(vae.decoder))
     with torch.inference_mode():
         errors = torch.stack([exact(latent[None]).float() - packed(latent[None]).float() for latent in starts])
-    assert errors[..., :3].square().mean().sqrt() < 0.6  # of 255 levels
+    assert errors[..., :3].square().mean().sqrt() < 1.2  # of 255 levels
 
 
 def test_who_drives_and_what_it_does_to_the_road(tab):

@@ -128,7 +128,7 @@ def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
     status, commands = scripts.follow("doom")
     assert status == 1
     assert names(commands) == ["data/generation_script.py", "trainvae.py", "trainmdrnn.py", "-m studies.end_head"]
-    assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "2000"
+    assert value(commands[0], "--rootdir") == "datasets/runs_one/round_0" and value(commands[0], "--rollouts") == "8000"
     scripts.fails = "play.py"
     status, commands = scripts.follow("doom")
     assert status == 1
