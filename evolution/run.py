@@ -9,11 +9,12 @@ import torch
 
 from envs.games import Game
 from evolution.search import Evolution, SearchSettings, build_search
+from evolution.standardised import input_spread
 from models.controller import Controller
 from models.sizes import Sizes
 from utils.checkpoints import file_to_resume, first_line, load_checkpoint, save_checkpoint
 from utils.commandline import UserError
-from utils.run_folder import controller_sizes, fingerprint
+from utils.run_folder import controller_sizes, fingerprint, load_starts
 
 
 @dataclass
@@ -113,11 +114,16 @@ class EvolutionRun:
 def open_run(
     logdir: Path, game: Game, kind: str, sizes: Sizes, settings: SearchSettings, warm_start: Path | None, reload: bool
 ) -> EvolutionRun:
-    """C's evolution in a run folder: resumed, or at its beginning. Raises UserError if that cannot be."""
+    """C's evolution in a run folder: resumed, or at its beginning. Raises UserError if that cannot be.
+
+    A C that sees M's cell state is searched for over standardised inputs.
+    """
     folder = logdir / "ctrl"
     # A controller that may have come without its search, as those of the 2018 implementation do.
     found = reload and file_to_resume(folder) == folder / "best.tar"
-    evolution = build_search(settings, sizes, warm_start or (logdir if found else None))
+    starts = load_starts(logdir) if "c" in sizes.inputs and not sizes.hidden_units else None
+    spread = input_spread(starts, sizes) if starts else None
+    evolution = build_search(settings, sizes, warm_start or (logdir if found else None), spread)
     measure = f"{settings.eval_episodes} tracks ({kind}) with {fingerprint(logdir, 'vae', 'mdrnn')}"
     run = EvolutionRun(folder, game.name, sizes, evolution, measure, keeps_best=found)
     if reload and run.resume():

@@ -8,12 +8,13 @@ import torch
 
 from evolution.cma import CmaEvolution
 from evolution.mirrored import MirroredEvolution
+from evolution.standardised import InputSpread, StandardisedEvolution, standardise
 from models.controller import Controller
 from models.sizes import Sizes
 from utils.commandline import UserError
 from utils.run_folder import load_controller
 
-Evolution = MirroredEvolution | CmaEvolution
+Evolution = MirroredEvolution | CmaEvolution | StandardisedEvolution
 
 CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE = "cma", "cma-diagonal", "mirrored", "mirrored-by-size"
 SEARCHES = (CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE)
@@ -57,15 +58,21 @@ class SearchSettings:
             raise ValueError(f"{self.seeds} seeds cannot be dealt to {self.population} candidates")
 
 
-def build_search(settings: SearchSettings, sizes: Sizes, warm_start: Path | None) -> Evolution:
-    """The search, at its beginning: at zeros, or at the controller of another run folder. Raises UserError if that is
-    missing or of other sizes."""
+def build_search(
+    settings: SearchSettings, sizes: Sizes, warm_start: Path | None, spread: InputSpread | None = None
+) -> Evolution:
+    """The search, at its beginning: at zeros, or at the controller of another run folder; over standardised inputs if
+    their spread is given. Raises UserError if the controller is missing or of other sizes."""
     start = starting_point(warm_start, sizes, settings.seed)
+    start = standardise(start, spread) if spread else start
     scales = search_scales(sizes, settings.memory_sigma / settings.sigma)
     common = (start, scales, settings.population, settings.sigma, settings.seed)
+    search: MirroredEvolution | CmaEvolution
     if settings.mirrored:
-        return MirroredEvolution(*common, by_size=settings.search == MIRRORED_BY_SIZE)
-    return CmaEvolution(*common, diagonal=settings.search == CMA_DIAGONAL)
+        search = MirroredEvolution(*common, by_size=settings.search == MIRRORED_BY_SIZE)
+    else:
+        search = CmaEvolution(*common, diagonal=settings.search == CMA_DIAGONAL)
+    return StandardisedEvolution(search, spread) if spread else search
 
 
 def starting_point(logdir: Path | None, sizes: Sizes, seed: int) -> np.ndarray:

@@ -151,12 +151,24 @@ def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
         command += " --include_reward"
     if game.step_reward is None and not state.get("include_reward"):
         raise UserError(f"{path}: M has not learned rewards, without which there is no dream; train it with {command}")
+    return Dreams(game, dream_weights(mdrnn), _read_starts(state, sizes, path, command), settings)
+
+
+def load_starts(logdir: Path) -> Starts | None:
+    """Moments of rollouts as V and M of a run folder see them; None if M has none, because it was not trained. Raises
+    UserError as `load_dreams` does."""
+    state, path, remedy = _load(logdir, "mdrnn")
+    return _read_starts(state, load_game(logdir)[1], path, remedy) if "starts" in state else None
+
+
+def _read_starts(state: dict[str, Any], sizes: Sizes, path: Path, command: str) -> Starts:
+    """Those in M's checkpoint. Raises UserError if they are missing or damaged."""
     try:
         starts = Starts(**{name: column.float().numpy() for name, column in state["starts"].items()})
         _check_starts(starts, sizes)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
         raise UserError(f"{path}: the starts of dreams in it cannot be read; train M again: {command}") from None
-    return Dreams(game, dream_weights(mdrnn), starts, settings)
+    return starts
 
 
 def _check_starts(starts: Starts, sizes: Sizes) -> None:

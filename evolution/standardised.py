@@ -1,0 +1,103 @@
+"""A search over what a linear C does with standardised inputs.
+
+M's cell state has numbers some ten times as large as V's latents: among weights that vary alike, it alone would decide
+what a candidate does. Here each input has the same say at first.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from envs.dream import Starts
+from evolution.cma import CmaEvolution
+from evolution.mirrored import MirroredEvolution
+from models.sizes import Sizes
+
+LEAST_DEVIATION = 1e-2  # so that an input that never changes has no huge weight
+
+
+class InputSpread(NamedTuple):
+    """Mean and standard deviation of each of C's inputs, (I,) each."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def input_spread(starts: Starts, sizes: Sizes) -> InputSpread:
+    """That of the moments at which M has seen something of a rollout; of all moments, if it has at none."""
+    columns = (starts.mu, starts.hidden, starts.cell)[: len(sizes.inputs)]
+    inputs = np.concatenate(columns, axis=1).astype(np.float64)
+    later = starts.steps > 0
+    inputs = inputs[later] if later.any() else inputs
+    return InputSpread(inputs.mean(axis=0), np.maximum(inputs.std(axis=0), LEAST_DEVIATION))
+
+
+class StandardisedEvolution:
+    """A search whose vectors are the weights and biases of a linear C that sees (input - mean) / deviation. Towards its
+    user it speaks of controllers as they are (size,)."""
+
+    def __init__(self, search: CmaEvolution | MirroredEvolution, spread: InputSpread):
+        self._search = search
+        self._spread = spread
+
+    @property
+    def generation(self) -> int:
+        """How many generations are done."""
+        return self._search.generation
+
+    @property
+    def sigma(self) -> float:
+        """The step size of the search."""
+        return self._search.sigma
+
+    @property
+    def mean(self) -> np.ndarray:
+        """What the search believes in, and what is reported, (size,) float32."""
+        return self._controllers(self._search.mean[None])[0]
+
+    def ask(self) -> np.ndarray:
+        """The next generation's candidates, (population, size) float32."""
+        return self._controllers(self._search.ask())
+
+    def tell(self, fitness: np.ndarray) -> None:
+        """The candidates' fitness (population,), higher is better; ends the generation."""
+        self._search.tell(fitness)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs: that of the search, and the spread it began with."""
+        spread = {f"input_{name}": torch.from_numpy(value) for name, value in self._spread._asdict().items()}
+        return self._search.state_dict() | spread
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a saved search stood, with the spread that it began with; one without any saw inputs as they are.
+        Raises ValueError if it is damaged or was another search."""
+        mean, deviation = self._spread
+        spread = InputSpread(
+            state.get("input_mean", torch.zeros(len(mean))).numpy(),
+            state.get("input_deviation", torch.ones(len(mean))).numpy(),
+        )
+        if spread.mean.shape != mean.shape or spread.deviation.shape != deviation.shape:
+            raise ValueError("the saved evolution is of another kind of controller")
+        if not (np.isfinite(spread).all() and (spread.deviation > 0).all()):
+            raise ValueError("the spread of the inputs is damaged")
+        self._search.load_state_dict(state)
+        self._spread = spread
+
+    def _controllers(self, vectors: np.ndarray) -> np.ndarray:
+        """What the search's vectors (N, size) are as controllers (N, size) float32."""
+        count = len(self._spread.mean)
+        outputs = vectors.shape[1] // (count + 1)
+        weights, biases = np.split(vectors.astype(np.float64), [count * outputs], axis=1)
+        weights = weights.reshape(-1, outputs, count) / self._spread.deviation
+        biases = biases - weights @ self._spread.mean
+        return np.concatenate([weights.reshape(len(vectors), -1), biases], axis=1).astype(np.float32)
+
+
+def standardise(controller: np.ndarray, spread: InputSpread) -> np.ndarray:
+    """The vector (size,) that stands for a controller (size,) in such a search."""
+    count = len(spread.mean)
+    outputs = len(controller) // (count + 1)
+    weights, biases = np.split(controller.astype(np.float64), [count * outputs])
+    weights = weights.reshape(outputs, count)
+    return np.concatenate([(weights * spread.deviation).ravel(), biases + weights @ spread.mean])
