@@ -149,7 +149,7 @@ def suffer(pipeline: Pipeline, stage: str, kind: str, seconds: float, chance: ra
     process = launch(script, *words, **options)
     begun = wait_for_work(process, lock) if chance.random() < 0.9 else False
     time.sleep(chance.uniform(0, seconds))
-    victim = "command"
+    victim, struck = "command", time.monotonic()
     if process.poll() is None:
         if kind in ("SIGKILL", "SIGTERM", "SIGSTOP"):
             victim = send(process.pid, getattr(signal, kind), chance)
@@ -179,7 +179,9 @@ def suffer(pipeline: Pipeline, stage: str, kind: str, seconds: float, chance: ra
         or ("Traceback" in errors and not starting)
     ):
         raise Mistake(f"{kind} of {victim}: status {status}: {errors[-2000:]}")
-    return {"stage": stage, "kind": kind, "victim": victim, "end": ENDS.get(status, "stopped"), "line": line}
+    end = ENDS.get(status, "stopped")
+    seconds = round(time.monotonic() - struck, 1)  # from the fault to the end
+    return {"stage": stage, "kind": kind, "victim": victim, "end": end, "line": line, "seconds": seconds}
 
 
 def wait_for_work(process: subprocess.Popen, lock: Path) -> bool:

@@ -89,8 +89,11 @@ def launch(script: str, *arguments: object, **options) -> subprocess.Popen:
 
 def workers_of(pid: int) -> list[int]:
     """The worker processes of a script: children of the server that forks them."""
-    servers = [child for child in children_of(pid) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return [worker for server in servers for worker in children_of(server)]
+    return [worker for server in servers_of(pid) for worker in children_of(server)]
+
+
+def servers_of(pid: int) -> list[int]:
+    return [child for child in children_of(pid) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def children_of(pid: int) -> list[int]:

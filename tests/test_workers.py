@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, assert_one_line_error, children_of, run_process
+from conftest import ENVIRONMENT, ROOT, assert_one_line_error, launch, run_process, servers_of, wait_until, workers_of
 
 from utils import workers
 from utils.commandline import UserError
@@ -64,6 +64,26 @@ class Lengths(Squares):
 
     def submit(self, number: int, job: str) -> None:  # type: ignore[override]
         self._jobs.append((number, len(job)))
+
+
+class Large(Squares):
+    """Has an argument that is longer than a pipe holds."""
+
+    def __init__(self, folder: Path, text: str):
+        super().__init__(folder)
+
+
+LARGE_WORKERS = """
+import sys
+from pathlib import Path
+from utils.commandline import run_script
+from utils.workers import WorkerPool
+def main():
+    with WorkerPool(len, [("x" * 10_000_000,)] * 2, 4, Path(sys.argv[1])) as pool:
+        list(pool.run([1]))
+if __name__ == "__main__":
+    run_script(main)
+"""
 
 
 def squares(folder: Path, jobs: list[int], count: int = 2, accident: str = "", capacity: int = 4) -> list[int]:
@@ -124,6 +144,26 @@ def test_a_stopped_worker_cannot_block_the_parent_that_sends_to_it(monkeypatch, 
         assert dict(pool.run(jobs)) == {0: 10**14, 1: 1}
 
 
+def test_a_worker_that_was_stopped_at_its_start_cannot_block_the_parent(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "START_PATIENCE", 5.0)
+    with WorkerPool(Large, [(tmp_path, "x" * 10_000_000)], 4, tmp_path / "tmp") as pool:
+        os.kill(pool._workers[0].process.pid, signal.SIGSTOP)
+        assert dict(pool.run([2, 3])) == {0: 4, 1: 9}
+
+
+@pytest.mark.parametrize(("moment", "sent"), [(servers_of, signal.SIGINT), (workers_of, signal.SIGTERM)])
+def test_a_command_that_is_stopped_while_its_workers_start_ends_in_one_line(moment, sent, tmp_path):
+    path = tmp_path / "parent.py"
+    path.write_text(LARGE_WORKERS)
+    options = {"env": ENVIRONMENT | {"PYTHONPATH": str(ROOT)}, "start_new_session": True}
+    process = launch(str(path), tmp_path, **options)
+    wait_until(lambda: moment(process.pid))
+    os.kill(process.pid, sent)
+    _, errors = process.communicate(timeout=60)  # workers, too, have closed it then
+    assert process.returncode == 130
+    assert errors.strip() == "interrupted; the same command again, but for --noreload, goes on from what is saved"
+
+
 def test_slow_workers_are_not_taken_for_hung_ones(tmp_path):
     with WorkerPool(Squares, [(tmp_path,)], 4, tmp_path / "tmp") as pool:
         (worker,) = pool._workers
@@ -144,13 +184,9 @@ def test_a_killed_server_costs_nothing(tmp_path):
     """The server that workers are forked from."""
     with WorkerPool(Squares, [(tmp_path,)] * 2, 4, tmp_path / "tmp") as pool:
         assert dict(pool.run([1, 2])) == {0: 1, 1: 4}
-        server = next(child for child in children_of(os.getpid()) if workers_of_server(child))
+        (server,) = servers_of(os.getpid())
         os.kill(server, signal.SIGKILL)
         assert dict(pool.run([3, 7, 5])) == {0: 9, 1: 49, 2: 25}  # 7 takes a worker along
-
-
-def workers_of_server(child: int) -> bool:
-    return b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()
 
 
 def test_a_temporary_folder_of_a_long_name_is_one_clear_line(tmp_path):

@@ -22,18 +22,23 @@ from envs.games import Game
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main function and leave with a status: 0 done, 1 failed, 130 interrupted.
 
-    (2, wrong use, is argparse's own.) A UserError becomes one line on stderr; SIGTERM ends a run as Ctrl-C does.
+    (2, wrong use, is argparse's own.) A UserError becomes one line on stderr; SIGTERM ends a run as Ctrl-C does. When
+    main has ended, both are ignored: there is nothing left to stop, and libraries clean up for a moment.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is printed
     try:
-        main()
+        try:
+            main()
+        finally:
+            _heed_no_signals()
     except UserError as error:
         sys.exit(_fail(str(error), status=1))
     except OSError as error:
         sys.exit(_fail(f"{error.filename or 'file system'}: {error.strerror or error}", status=1))
     except KeyboardInterrupt:
+        _heed_no_signals()  # a second one may have come in between
         sys.exit(
             _fail("interrupted; the same command again, but for --noreload, goes on from what is saved", status=130)
         )
@@ -59,6 +64,11 @@ def uninterrupted() -> Iterator[None]:
 
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _heed_no_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _fail(message: str, status: int) -> int:

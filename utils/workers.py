@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -76,6 +77,7 @@ class _Worker:
     process: multiprocessing.process.BaseProcess
     connection: Connection
     log: Path
+    arguments: tuple | None  # its Runner's; None when they are sent
     jobs: dict[int, Any] = field(default_factory=dict)  # handed out and not yet finished
     started: bool = False  # it has given its first sign of life
     silence: float = 0.0  # seconds since the last one, as far as there was reason to expect any
@@ -103,8 +105,14 @@ class WorkerPool:
         for index in range(len(arguments)):
             (log_dir / f"worker_{index}.log").write_bytes(b"")
         self._longest_silence = 0.0  # of any worker that then gave a sign of life
-        self._workers = [self._start(index) for index in range(len(arguments))]
         self._closed = threading.Event()
+        self._workers: list[_Worker] = []
+        try:
+            for index in range(len(arguments)):
+                self._workers.append(self._start(index))
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self) -> "WorkerPool":
@@ -161,6 +169,9 @@ class WorkerPool:
                 worker.jobs[number] = job
                 # If it is dead, `run` will read the end of its connection and take the job back.
                 with contextlib.suppress(OSError):
+                    if worker.arguments is not None:
+                        worker.connection.send((self._make_runner, worker.arguments))
+                        worker.arguments = None
                     worker.connection.send((number, job))
 
     def _hear(self, worker: _Worker) -> None:
@@ -199,9 +210,8 @@ class WorkerPool:
         context.set_forkserver_preload(SLOW_IMPORTS)
         connection, theirs = context.Pipe()
         log = self._log_dir / f"worker_{index}.log"
-        arguments = (theirs, log, self._make_runner, self._arguments[index])
         for attempt in range(1, STARTS + 1):
-            process = context.Process(target=_work, args=arguments, name=f"worker {index}", daemon=True)
+            process = context.Process(target=_work, args=(theirs, log), name=f"worker {index}", daemon=True)
             try:
                 _start_process(process)
                 break
@@ -210,7 +220,7 @@ class WorkerPool:
                 if attempt == STARTS:
                     raise UserError(f"worker {index} cannot be started: the process that forks it dies") from None
         theirs.close()
-        return _Worker(process, connection, log)
+        return _Worker(process, connection, log, self._arguments[index])
 
     def _replace(self, index: int, deaths: dict[int, int]) -> None:
         worker = self._workers[index]
@@ -249,11 +259,10 @@ def _seconds_queued(pid: int | None) -> float:
 def _start_process(process: multiprocessing.process.BaseProcess) -> None:
     """Start a worker. Raises UserError if the temporary folder does not do for it; EOFError or ConnectionError if the
     server that forks it is gone."""
-    # Ctrl-C reaches the whole process group, but it is the parent that ends the workers. A process that is started
-    # while the signal is ignored goes on ignoring it, from its first instruction.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process.start()
+        if FORKSERVER:
+            _start_server()
+        process.start()  # waits for the server's imports, which take seconds
     except OSError as error:
         if "AF_UNIX path too long" not in str(error):
             raise
@@ -261,8 +270,18 @@ def _start_process(process: multiprocessing.process.BaseProcess) -> None:
         raise UserError(
             f"{folder}: too long a name for the sockets of worker processes; put TMPDIR=/tmp in front of the command"
         ) from None
+
+
+def _start_server() -> None:
+    """Start the server that workers are forked from, if it does not run. Ctrl-C reaches the whole process group, but it
+    is the parent that ends the workers: a process that is started while a signal is blocked never heeds it, from its
+    first instruction, nor do those that it forks."""
+    resource_tracker.ensure_running()  # the server needs it; it would unblock the signal
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)  # one that came meanwhile comes now
 
 
 def _describe_exit(exitcode: int | None) -> str:
@@ -272,13 +291,19 @@ def _describe_exit(exitcode: int | None) -> str:
     return f"exit status {exitcode}"
 
 
-def _work(connection: Connection, log: Path, make_runner: Callable[..., Runner], arguments: tuple) -> None:
-    """A worker's life: take jobs, advance them, send results, until the parent hangs up."""
+def _work(connection: Connection, log: Path) -> None:
+    """A worker's life: make a Runner, take jobs, advance them, send results, until the parent hangs up.
+
+    What its Runner is made of comes over the connection, too. Among the arguments of the process it would not fit into
+    the pipe that these come through: a parent could then be held up by a worker that is stopped before it has read
+    them, and one that is ended meanwhile would leave half of them, with a traceback on the console.
+    """
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        make_runner, arguments = connection.recv()
         _serve(connection, make_runner(*arguments))
     except UserError as error:
         connection.send(error)
