@@ -1,6 +1,6 @@
 """--ray against a real cluster: two nodes on this machine, which are killed, and others that join.
 
-The long form, with the real game and minutes of it, is benchmarks/ray_chaos.py.
+The long form, with the real game and minutes of it, is tests/ray_chaos.py.
 """
 
 import json
