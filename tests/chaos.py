@@ -202,8 +202,11 @@ def fill_disk(folder: Path, room: int) -> Path:
 
 
 def send(session: int, number: signal.Signals, chance: random.Random) -> str:
-    """Send a signal to a random process of the session; a stopped one is woken later. Returns what it is."""
-    pid, role = chance.choice(list(processes_of(session).items()))
+    """Send a signal to a random process of the session, to each kind of them equally often; a stopped one is woken
+    later. Returns what it is."""
+    roles = processes_of(session)
+    role = chance.choice(sorted(set(roles.values())))
+    pid = chance.choice([pid for pid, its_role in roles.items() if its_role == role])
     try:
         os.kill(pid, number)
         if number == signal.SIGSTOP:
@@ -319,17 +322,36 @@ def run_undisturbed(folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
     return seconds, pipeline.weights()
 
 
+def target(record: Record) -> str:
+    """What a fault hit, in a few kinds."""
+    victim, kind = record["victim"].removesuffix(" at its end"), record["kind"]
+    if kind == "second command":
+        return "the second is refused" if victim == "refused" else "the second comes after the first"
+    if "file" not in kind and "bit" not in kind:
+        return victim
+    kinds = {"best.tar": "checkpoint", "checkpoint.tar": "checkpoint", "rollout": "rollout", "latents": "kept latents"}
+    return kinds.get(victim, victim if victim == "generation.json" else "picture, curve, args.json, lock or log")
+
+
 def print_table(records: list[Record]) -> None:
     """What was hit and what came of it, as a table of Markdown."""
     faults = [record for record in records if "kind" in record]
-    counts = Counter((record["kind"], record["victim"], record["end"]) for record in faults)
-    print("| fault | what it hit | what came of it | times |\n|---|---|---|---|")
-    for (kind, victim, end), count in sorted(counts.items()):
-        print(f"| {kind} | {victim} | {end} | {count} |")
+    rows: dict[tuple[str, str], Counter] = {}
+    for record in faults:
+        rows.setdefault((record["kind"], target(record)), Counter())[record["end"]] += 1
+    ends = ("went on", "stopped", "one clear line", "refused, then mended")
+    print("| fault | what it hit | times |", " | ".join(ends), "|\n|---|---|---|" + "---|" * len(ends))
+    for kind in KINDS:
+        for (_, hit), counts in sorted(row for row in rows.items() if row[0][0] == kind):
+            print(f"| {kind} | {hit} | {counts.total()} |", " | ".join(str(counts[end] or "") for end in ends), "|")
     passes = [record for record in records if "pass" in record]
     mistakes = [record for record in passes if "mistake" in record]
     different = [record for record in passes if record.get("different")]
-    print(f"\n{len(faults)} faults in {len(passes)} passes; {len(different)} ended otherwise, {len(mistakes)} mistakes")
+    equal = len(passes) - len(mistakes) - len(different)
+    print(
+        f"\n{len(faults)} faults in {len(passes)} passes. {equal} ended with the weights of the undisturbed run, "
+        f"{len(different)} with others, {len(mistakes)} with a mistake."
+    )
     for record in mistakes + different:
         print(record)
 
