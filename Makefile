@@ -45,8 +45,8 @@ dream-page: .venv/installed  ## write the page on which anyone can play in the s
 	$(BIN)/python export_dream.py --logdir pretrained/dream --out page
 	$(BIN)/python export_dream.py --logdir pretrained/takecover --out page
 
-test: .venv/installed  ## run all tests, in three processes: many of them wait
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+test: .venv/installed  ## run all tests, in two processes
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/installed  ## check style and types
 	$(BIN)/ruff check .
