@@ -8,7 +8,7 @@ import torch
 
 from evolution.cma import CmaEvolution
 from evolution.mirrored import MirroredEvolution
-from evolution.standardised import InputSpread, StandardisedEvolution, standardise
+from evolution.standardised import InputSpread, StandardisedEvolution
 from models.controller import Controller
 from models.sizes import Sizes
 from utils.commandline import UserError
@@ -64,7 +64,7 @@ def build_search(
     """The search, at its beginning: at zeros, or at the controller of another run folder; over standardised inputs if
     their spread is given. Raises UserError if the controller is missing or of other sizes."""
     start = starting_point(warm_start, sizes, settings.seed)
-    start = standardise(start, spread) if spread else start
+    start = spread.standardise(start[None])[0] if spread else start
     scales = search_scales(sizes, settings.memory_sigma / settings.sigma)
     common = (start, scales, settings.population, settings.sigma, settings.seed)
     search: MirroredEvolution | CmaEvolution

@@ -1,6 +1,6 @@
 """A search over what a linear C does with standardised inputs.
 
-M's cell state has numbers some ten times as large as V's latents: among weights that vary alike, it alone would decide
+M's cell state varies far more than V's latents and M's output: among weights that vary alike, it alone would decide
 what a candidate does. Here each input has the same say at first.
 """
 
@@ -18,10 +18,33 @@ LEAST_DEVIATION = 1e-2  # so that an input that never changes has no huge weight
 
 
 class InputSpread(NamedTuple):
-    """Mean and standard deviation of each of C's inputs, (I,) each."""
+    """Mean and standard deviation of each of C's inputs, (I,) each. It turns linear controllers (N, size) into those
+    that do the same with standardised inputs, and back."""
 
     mean: np.ndarray
     deviation: np.ndarray
+
+    def standardise(self, controllers: np.ndarray) -> np.ndarray:
+        """For inputs as they are -> for standardised ones."""
+        weights, biases = self._split(controllers)
+        return _join(weights * self.deviation, biases + weights @ self.mean)
+
+    def restore(self, controllers: np.ndarray) -> np.ndarray:
+        """For standardised inputs -> for inputs as they are."""
+        weights, biases = self._split(controllers)
+        weights = weights / self.deviation
+        return _join(weights, biases - weights @ self.mean)
+
+    def _split(self, controllers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (N, A, I) and biases (N, A)."""
+        count = len(self.mean)
+        outputs = controllers.shape[1] // (count + 1)
+        weights, biases = np.split(controllers.astype(np.float64), [count * outputs], axis=1)
+        return weights.reshape(-1, outputs, count), biases
+
+
+def _join(weights: np.ndarray, biases: np.ndarray) -> np.ndarray:
+    return np.concatenate([weights.reshape(len(weights), -1), biases], axis=1)
 
 
 def input_spread(starts: Starts, sizes: Sizes) -> InputSpread:
@@ -54,11 +77,11 @@ class StandardisedEvolution:
     @property
     def mean(self) -> np.ndarray:
         """What the search believes in, and what is reported, (size,) float32."""
-        return self._controllers(self._search.mean[None])[0]
+        return self._spread.restore(self._search.mean[None])[0].astype(np.float32)
 
     def ask(self) -> np.ndarray:
         """The next generation's candidates, (population, size) float32."""
-        return self._controllers(self._search.ask())
+        return self._spread.restore(self._search.ask()).astype(np.float32)
 
     def tell(self, fitness: np.ndarray) -> None:
         """The candidates' fitness (population,), higher is better; ends the generation."""
@@ -83,21 +106,3 @@ class StandardisedEvolution:
             raise ValueError("the spread of the inputs is damaged")
         self._search.load_state_dict(state)
         self._spread = spread
-
-    def _controllers(self, vectors: np.ndarray) -> np.ndarray:
-        """What the search's vectors (N, size) are as controllers (N, size) float32."""
-        count = len(self._spread.mean)
-        outputs = vectors.shape[1] // (count + 1)
-        weights, biases = np.split(vectors.astype(np.float64), [count * outputs], axis=1)
-        weights = weights.reshape(-1, outputs, count) / self._spread.deviation
-        biases = biases - weights @ self._spread.mean
-        return np.concatenate([weights.reshape(len(vectors), -1), biases], axis=1).astype(np.float32)
-
-
-def standardise(controller: np.ndarray, spread: InputSpread) -> np.ndarray:
-    """The vector (size,) that stands for a controller (size,) in such a search."""
-    count = len(spread.mean)
-    outputs = len(controller) // (count + 1)
-    weights, biases = np.split(controller.astype(np.float64), [count * outputs])
-    weights = weights.reshape(outputs, count)
-    return np.concatenate([(weights * spread.deviation).ravel(), biases + weights @ spread.mean])

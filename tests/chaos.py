@@ -180,8 +180,8 @@ def suffer(pipeline: Pipeline, stage: str, kind: str, seconds: float, chance: ra
     ):
         raise Mistake(f"{kind} of {victim}: status {status}: {errors[-2000:]}")
     end = ENDS.get(status, "stopped")
-    seconds = round(time.monotonic() - struck, 1)  # from the fault to the end
-    return {"stage": stage, "kind": kind, "victim": victim, "end": end, "line": line, "seconds": seconds}
+    lasted = round(time.monotonic() - struck, 1)  # from the fault to the end
+    return {"stage": stage, "kind": kind, "victim": victim, "end": end, "line": line, "seconds": lasted}
 
 
 def wait_for_work(process: subprocess.Popen, lock: Path) -> bool:

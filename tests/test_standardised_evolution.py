@@ -12,7 +12,7 @@ from envs.dream import Starts
 from envs.games import TAKECOVER
 from evolution.cma import CmaEvolution
 from evolution.mirrored import MirroredEvolution
-from evolution.standardised import InputSpread, StandardisedEvolution, input_spread, standardise
+from evolution.standardised import InputSpread, StandardisedEvolution, input_spread
 from models.controller import Controller
 from models.sizes import Sizes
 
@@ -50,13 +50,13 @@ def test_each_input_has_the_same_say():
 
 def test_a_controller_is_where_it_was():
     start = some_controller()
-    evolution = StandardisedEvolution(cma(standardise(start, SPREAD)), SPREAD)
+    evolution = StandardisedEvolution(cma(SPREAD.standardise(start[None])[0]), SPREAD)
     np.testing.assert_allclose(evolution.mean, start, rtol=1e-5)
 
 
 @pytest.mark.parametrize("search", [cma, pairs])
 def test_resuming_equals_not_stopping(search: Callable):
-    start = standardise(some_controller(), SPREAD)
+    start = SPREAD.standardise(some_controller()[None])[0]
     straight = evolve(StandardisedEvolution(search(start), SPREAD), 20)
     stopped = evolve(StandardisedEvolution(search(start), SPREAD), 8)
     other = InputSpread(SPREAD.mean + 1, 2 * SPREAD.deviation)  # M has learned on meanwhile

@@ -146,9 +146,7 @@ def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
     state, path, remedy = _load(logdir, "mdrnn")
     mdrnn = _build(MDRNN, read_sizes(state, path), state, path, remedy)
     _check_sizes(logdir, "mdrnn", mdrnn.sizes, sizes)
-    command = f"python {SCRIPTS['mdrnn'][1]} --logdir {logdir}"
-    if game.step_reward is None:
-        command += " --include_reward"
+    command = _training_of_dreams(logdir, game)
     if game.step_reward is None and not state.get("include_reward"):
         raise UserError(f"{path}: M has not learned rewards, without which there is no dream; train it with {command}")
     return Dreams(game, dream_weights(mdrnn), _read_starts(state, sizes, path, command), settings)
@@ -157,8 +155,14 @@ def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
 def load_starts(logdir: Path) -> Starts | None:
     """Moments of rollouts as V and M of a run folder see them; None if M has none, because it was not trained. Raises
     UserError as `load_dreams` does."""
-    state, path, remedy = _load(logdir, "mdrnn")
-    return _read_starts(state, load_game(logdir)[1], path, remedy) if "starts" in state else None
+    game, sizes = load_game(logdir)
+    state, path, _ = _load(logdir, "mdrnn")
+    return _read_starts(state, sizes, path, _training_of_dreams(logdir, game)) if "starts" in state else None
+
+
+def _training_of_dreams(logdir: Path, game: Game) -> str:
+    """The command that trains an M which can be dreamed in."""
+    return f"python {SCRIPTS['mdrnn'][1]} --logdir {logdir}{' --include_reward' if game.step_reward is None else ''}"
 
 
 def _read_starts(state: dict[str, Any], sizes: Sizes, path: Path, command: str) -> Starts:
