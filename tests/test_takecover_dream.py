@@ -23,6 +23,7 @@ from models.dream import dream_weights
 from models.mdrnn import MDRNN
 from models.vae import VAE
 from studies.blind_driving import POLICIES as BLIND
+from studies.survival import ends_by_phase
 from trainmdrnn import SequenceObjective
 from utils.checkpoints import save_checkpoint
 from utils.dreams import DreamRunner, Dreams
@@ -146,6 +147,25 @@ def test_temperatures_are_compared_and_each_run_is_kept(learned, tmp_path):
     assert row in succeed(run("-m", "studies.temperatures", "--out", tmp_path))  # needs no models
     assert_one_line_error(run("-m", "studies.temperatures", "--out", tmp_path / "none"), "--logdir")
     assert run("-m", "studies.temperatures", *arguments, "--only", 2).returncode == 2
+
+
+@pytest.mark.slow
+def test_a_drivers_survival_is_compared_with_its_dreams(learned):
+    logdir = learned[1]
+    output = succeed(run("-m", "studies.survival", "--logdir", logdir, "--temperatures", 1, 1.4, "--episodes", 3))
+    kept = json.loads((logdir / "ctrl" / "survival.json").read_text())
+    assert list(kept) == ["real", "dreamed, temperature 1", "dreamed, temperature 1.4"]
+    for name, lengths in kept.items():
+        assert len(lengths) == 3 and f"| {name} | {np.mean(lengths):.0f} ± " in output
+    assert (logdir / "ctrl" / "survival.png").stat().st_size > 10_000
+
+
+def test_ends_are_counted_by_phase():
+    """100 episodes of three that end after 150 steps, in the 2,000th, and never: phases of 300 steps."""
+    rates = ends_by_phase(np.repeat([150, 2000, 2100], 100), 2100)
+    first, last = 1000 * 100 / (150 * 100 + 300 * 200), 1000 * 100 / (200 * 100 + 300 * 100)
+    assert rates == pytest.approx([first, 0, 0, 0, 0, 0, last])
+    assert np.isnan(ends_by_phase(np.full(10, 50), 2100)).all()  # too few steps to tell
 
 
 @pytest.mark.slow
