@@ -69,7 +69,7 @@ def draw(lengths: dict[str, np.ndarray], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, steps in lengths.items():
-        axes.plot([(steps > step).mean() for step in range(steps.max() + 1)], label=name)
+        axes.plot([(steps > step).mean() for step in range(int(steps.max()) + 1)], label=name)
     axes.set(xlabel="step", ylabel="episodes that go on", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
