@@ -28,6 +28,7 @@ from models.mdrnn import MDRNN
 from models.vae import VAE, to_images
 from models.world_model import padded
 from studies.scores import policy_lengths
+from studies.survival import plot_survival
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_float, positive_int, run_script
 from utils.dreams import Dreams
@@ -155,10 +156,8 @@ def draw(lengths: dict[str, np.ndarray], ends: list[Ends], path: Path) -> None:
     """Survival in reality and in the dream, and what the head says before an end."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     alive, before = figure.subplots(1, 2)
-    for name, steps in lengths.items():
-        alive.plot([(steps > step).mean() for step in range(steps.max() + 1)], label=name)
-    alive.set(xlabel="step", ylabel="episodes that go on", title="random driving", ylim=(0, 1.02))
-    alive.legend(fontsize=8)
+    plot_survival(alive, lengths)
+    alive.set_title("random driving")
     shown = np.full((len(ends), SHOWN_BEFORE_END), np.nan)
     for row, end in zip(shown, ends, strict=True):
         last = end.logits[-SHOWN_BEFORE_END:]
@@ -169,8 +168,7 @@ def draw(lengths: dict[str, np.ndarray], ends: list[Ends], path: Path) -> None:
     before.axhline(0, color="grey", lw=0.8)
     before.set(xlabel="steps before the end of a held-out rollout", ylabel="logit of the end")
     before.legend(fontsize=8)
-    for axes in (alive, before):
-        axes.grid(alpha=0.3)
+    before.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
 

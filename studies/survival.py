@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.scores import dreamed_score, real_score
@@ -67,13 +68,17 @@ def print_table(lengths: dict[str, np.ndarray], max_steps: int) -> None:
 
 def draw(lengths: dict[str, np.ndarray], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    plot_survival(figure.subplots(), lengths)
+    figure.savefig(path, dpi=110)
+
+
+def plot_survival(axes: Axes, lengths: dict[str, np.ndarray]) -> None:
+    """The share of the episodes of these lengths (E,) that go on, step by step."""
     for name, steps in lengths.items():
         axes.plot([(steps > step).mean() for step in range(int(steps.max()) + 1)], label=name)
     axes.set(xlabel="step", ylabel="episodes that go on", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
