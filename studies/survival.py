@@ -7,6 +7,7 @@ each phase of an episode, and writes to exp_dir/ctrl: survival.json (every lengt
 episodes that go on). Real episodes are selection episodes, not those of test_controller.py.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -45,11 +46,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     draw(lengths, folder / "survival.png")
 
 
+def bounds_of_phases(max_steps: int) -> np.ndarray:
+    """The steps (PHASES + 1,) at which the phases of an episode begin and end."""
+    return np.linspace(0, max_steps, PHASES + 1)
+
+
 def ends_by_phase(lengths: np.ndarray, max_steps: int) -> list[float]:
     """Of episodes of these lengths (E,), truncated at `max_steps`, the ends in 1,000 steps of each phase; NaN where too
     few went on to tell."""
     rates = []
-    for begin, end in pairwise(np.linspace(0, max_steps, PHASES + 1)):
+    for begin, end in pairwise(bounds_of_phases(max_steps)):
         steps = np.clip(lengths - begin, 0, end - begin).sum()
         ends = ((lengths > begin) & (lengths <= end) & (lengths < max_steps)).sum()
         rates.append(1000 * ends / steps if steps >= FEWEST_STEPS else float("nan"))
@@ -57,11 +63,10 @@ def ends_by_phase(lengths: np.ndarray, max_steps: int) -> list[float]:
 
 
 def print_table(lengths: dict[str, np.ndarray], max_steps: int) -> None:
-    bounds = np.linspace(0, max_steps, PHASES + 1)
-    heads = [f"to {bound:.0f}" for bound in bounds[1:]]
+    heads = [f"to {bound:.0f}" for bound in bounds_of_phases(max_steps)[1:]]
     print(f"| ends in 1,000 steps | mean length | {' | '.join(heads)} |\n|---|---|{'---|' * PHASES}")
     for name, steps in lengths.items():
-        cells = [f"{rate:.2f}" if rate == rate else "" for rate in ends_by_phase(steps, max_steps)]
+        cells = ["" if math.isnan(rate) else f"{rate:.2f}" for rate in ends_by_phase(steps, max_steps)]
         error = steps.std() / len(steps) ** 0.5
         print(f"| {name} | {steps.mean():.0f} ± {error:.0f} | {' | '.join(cells)} |")
 
