@@ -20,7 +20,7 @@ from studies.kept_runs import missing_runs, read_kept_runs, with_error
 from studies.scores import dreamed_score, real_score
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
-from utils.run_folder import fingerprint
+from utils.run_folder import copy_world, fingerprint
 from utils.tracks import TEST_TRACKS, selection_tracks
 
 OUT = Path(__file__).parent.parent / "docs" / "results"
@@ -63,9 +63,7 @@ def train(args: Any, out: Path) -> None:
     for (temperature, seed), path in missing_runs(out, runs, terms).items():
         print(f"== temperature {temperature}, seed {seed} ==")
         logdir = args.logdir / "studies" / "temperatures" / path.stem
-        for stage in ("vae", "mdrnn"):
-            (logdir / stage).mkdir(parents=True, exist_ok=True)
-            shutil.copy(args.logdir / stage / "best.tar", logdir / stage)
+        copy_world(args.logdir, logdir)
         scores = train_one(args, logdir, float(temperature), seed)
         write_json(path, {"setting": temperature, "seed": seed} | terms | scores)
         shutil.rmtree(logdir)

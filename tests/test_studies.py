@@ -16,6 +16,7 @@ from envs import make_env
 from envs.carracing_truth import QUANTITIES, true_state
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES
+from studies import begin_in_dream
 from studies.compare import STUDIES
 from utils.checkpoints import save_checkpoint
 from utils.logs import logged_steps
@@ -87,6 +88,23 @@ def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
     strip = imageio.imread(logdir / "mdrnn" / "strip.png")
     assert strip.shape == (2 * 66 + 2, 12 * 66 + 2, 3)
     assert len(logged_steps(logdir / "mdrnn")["fidelity/anywhere"]) == 1
+
+
+@pytest.mark.slow
+def test_c_begins_in_the_dream_and_goes_on_in_reality(dreamer, tmp_path, monkeypatch):
+    logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
+    monkeypatch.setitem(begin_in_dream.SETTINGS, "both", begin_in_dream.Setting(first=2, between=1))
+    arguments = ["--logdir", logdir, "--out", tmp_path, "--seeds", 1, "--generations", 2, "--tracks", 2]
+    output = succeed(run("-m", "studies.begin_in_dream", *arguments, "--only", "both"))
+    kept = json.loads((tmp_path / "begin_in_dream" / "both_0.json").read_text())
+    assert [row["episodes"] for row in kept["scores"]] == [128, 256]  # real ones alone
+    assert [f"generation {number}: " in output for number in range(1, 7)] == [True] * 5 + [False]
+    last = re.search(r"generation 5: .* mean of the distribution (\S+) ", output)
+    assert last and f"{kept['scores'][-1]['mean']:.1f}" == last[1]
+    best = max(row["mean"] for row in kept["scores"])
+    row = f"| both | 1 | (not in 256) | (not in 256) | (not in 256) | {best:.0f} |"
+    assert row in output and row in succeed(run("-m", "studies.begin_in_dream", "--out", tmp_path))
+    assert not (logdir / "studies" / "begin_in_dream" / "both_0").exists()
 
 
 def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path):

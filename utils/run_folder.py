@@ -1,6 +1,7 @@
 """Builds V, M and C from a run folder, whose checkpoints say which game and which sizes they are of."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,13 @@ def load_driver(logdir: Path) -> tuple[WorldModel, np.ndarray]:
     device = torch.device("cpu")
     world = WorldModel(load_world_weights(logdir, controller.sizes), device, fast_dtype(device))
     return world, controller.to_vector().numpy()
+
+
+def copy_world(logdir: Path, target: Path) -> None:
+    """V and M of a run folder, for another one."""
+    for stage in ("vae", "mdrnn"):
+        (target / stage).mkdir(parents=True, exist_ok=True)
+        shutil.copy(logdir / stage / "best.tar", target / stage)
 
 
 def fingerprint(logdir: Path, *stages: str) -> str:

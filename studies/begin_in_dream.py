@@ -1,0 +1,140 @@
+"""What a dream saves a driver that ends in reality: real episodes to a good driver, from different starts.
+
+    python -m studies.begin_in_dream --logdir pretrained/dream --out my_results
+    python -m studies.begin_in_dream    # prints the runs that are kept
+
+C sees z and evolves in the fast environment, with the V and M of --logdir, by mirrored pairs. Where a setting says so,
+it dreams first, or between the real generations as well. Its mean is scored on selection tracks after every real
+generation, until it reaches the highest target. Each run is kept in <--out>/begin_in_dream/, and one that lies there is
+not repeated, so that this may be stopped at any time.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from envs.dream import DreamSettings
+from evolution.run import open_run
+from evolution.train import evolve
+from studies.kept_runs import missing_runs, read_kept_runs, with_error
+from traincontroller import parse_arguments, settings_of
+from utils.checkpoints import write_json
+from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.dreams import dream_pool
+from utils.locks import locked
+from utils.precision import fast_dtype
+from utils.rollouts import rollout_pool
+from utils.run_folder import copy_world, fingerprint, load_dreams, load_game, load_world_weights
+from utils.workers import cores
+
+OUT = Path(__file__).parent.parent / "docs" / "results"
+TARGETS = (850, 906, 915)
+
+
+class Setting(NamedTuple):
+    """Generations that are dreamed before the first real one, and before each of the others; whether C begins at that
+    of --logdir instead of zeros; how pairs count, and the deviation of the candidates' weights."""
+
+    first: int = 0
+    between: int = 0
+    warm: bool = False
+    search: str = "mirrored"
+    sigma: float = 0.05
+
+
+SETTINGS = {
+    "zeros": Setting(),
+    "80 dreamed generations": Setting(first=80),
+    "80 dreamed generations, then 8 between the real ones": Setting(first=80, between=8),
+    "the dream's driver": Setting(warm=True, search="mirrored-by-size", sigma=0.025),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ScriptParser(__file__, __doc__)
+    parser.add_argument("--logdir", type=Path, help="run folder with V, M and C; without it, nothing is trained")
+    parser.add_argument("--generations", type=positive_int, default=20, help="real ones of a run, at most")
+    parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a mean is scored on")
+    parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
+    parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
+    args = parser.parse_args(argv)
+    if unknown := set(args.only or []) - SETTINGS.keys():
+        parser.error(f"no setting {sorted(unknown)}; there are {list(SETTINGS)}")
+
+    out = args.out / "begin_in_dream"
+    if args.logdir:
+        train(args, out)
+    elif not any(out.glob("*.json")):
+        raise UserError(f"{out}: no runs are kept there; train some with --logdir")
+    print_table(out)
+
+
+def train(args: Any, out: Path) -> None:
+    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
+    models = fingerprint(args.logdir, "vae", "mdrnn")
+    terms = {"generations": args.generations, "tracks": args.tracks, "models": models}
+    runs = [(name, seed) for seed in range(args.seeds) for name in args.only or SETTINGS]
+    for (name, seed), path in missing_runs(out, runs, terms).items():
+        print(f"== {name}, seed {seed} ==")
+        folder = args.logdir / "studies" / "begin_in_dream" / path.stem
+        copy_world(args.logdir, folder)
+        scores = train_one(folder, SETTINGS[name], seed, args)
+        run = {"setting": name, "options": SETTINGS[name]._asdict(), "seed": seed} | terms
+        write_json(path, run | {"scores": scores})
+        shutil.rmtree(folder)
+
+
+def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
+    """The mean's score on the selection tracks after each real generation, its standard error over them, and how many
+    real episodes C has learned from."""
+    words = ["--logdir", folder, "--seed", seed, "--eval-episodes", args.tracks]
+    words += ["--search", setting.search, "--sigma", setting.sigma]
+    options = parse_arguments(["@presets/dream", *map(str, words)])
+    game, sizes = load_game(folder)
+    sizes = replace(sizes, inputs=options.inputs)
+    settings = replace(settings_of(options), patience=game.patience, eval_every=1)
+    kind, device, logs = game.training_kind, torch.device("cpu"), folder / "tmp"
+    dreaming = DreamSettings(options.temperature, dtype=fast_dtype(device), beginnings=options.beginnings)
+    scores = []
+    with locked(folder / "ctrl"):
+        run = open_run(folder, game, kind, sizes, settings, args.logdir if setting.warm else None, reload=False)
+        dreams, weights = load_dreams(folder, dreaming), load_world_weights(folder, sizes)
+        with (
+            dream_pool(dreams, sizes, cores(), settings.episodes, logs) as dream,
+            rollout_pool(game, kind, weights, device, cores(), settings.episodes, logs) as reality,
+        ):
+            for number in range(1, args.generations + 1):
+                dreamed = setting.first if number == 1 else setting.between
+                evolve(run, replace(settings, eval_episodes=1), dream, generations=run.evolution.generation + dreamed)
+                evolve(run, settings, reality, generations=run.evolution.generation + 1)
+                row = run.history[-1]
+                scores.append({"episodes": number * settings.episodes, "mean": row["return/mean"]})
+                scores[-1]["error"] = row["return/mean_error"]
+                if row["return/mean"] >= max(TARGETS):
+                    break
+    return scores
+
+
+def print_table(out: Path) -> None:
+    titles = ["C begins at", "runs", *(f"real episodes to {target}" for target in TARGETS), "best mean"]
+    print(f"\n| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for name, group in read_kept_runs(out).items():
+        cells = [name, f"{len(group)}"]
+        cells += [" ".join(episodes_to(target, run["scores"]) for run in group) for target in TARGETS]
+        cells += [with_error([max(row["mean"] for row in run["scores"]) for run in group])]
+        print(f"| {' | '.join(cells)} |")
+
+
+def episodes_to(target: float, scores: list[dict[str, float]]) -> str:
+    """How many real episodes C learned from until its mean first reached the target."""
+    reached = [row["episodes"] for row in scores if row["mean"] >= target]
+    return f"{reached[0]:.0f}" if reached else f"(not in {scores[-1]['episodes']:.0f})"
+
+
+if __name__ == "__main__":
+    run_script(main)
