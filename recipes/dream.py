@@ -24,21 +24,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.dream", __doc__, argv, "dream", "dream")
     recipe.generate(0, 100)
     recipe.train("vae_0", "trainvae.py", "--epochs", 3)
-    learn(recipe, range(1, SECOND_V), 15, 16)
+    learn(recipe, 1, range(1, SECOND_V), 15, 16)
     recipe.train("vae_1", "trainvae.py", "--epochs", 8)
     recipe.forget(SECOND_V, "mdrnn", "ctrl")  # what they see means something else now, and M may not get over it
-    learn(recipe, range(SECOND_V, 20), 120, 40)
+    learn(recipe, SECOND_V, range(SECOND_V, 20), 120, 40)
     recipe.forget(20, "ctrl")  # it may have found what M did not know, and be far from good driving
-    learn(recipe, range(20, 25), 120, 40)
-    learn(recipe, range(25, 51), 120, 80, *CAREFUL)
+    learn(recipe, SECOND_V, range(20, 25), 120, 40)
+    learn(recipe, SECOND_V, range(25, 51), 120, 80, *CAREFUL)
     recipe.score()
 
 
-def learn(recipe: Recipe, rounds: range, more_epochs: int, generations: int, *options: object) -> None:
-    """Rounds: some epochs of M, some generations of C, and rollouts of it. M has `more_epochs` beyond those of the
-    rounds since it began, and C so many generations in the first of these."""
+def learn(recipe: Recipe, began: int, rounds: range, more_epochs: int, generations: int, *options: object) -> None:
+    """Rounds: some epochs of M, some generations of C, and rollouts of it. M began in round `began`, and has
+    `more_epochs` beyond those of the rounds since then; C has so many generations in the first of these."""
     for number in rounds:
-        began = 1 if number < SECOND_V else SECOND_V
         recipe.train(f"mdrnn_{number}", "trainmdrnn.py", "--epochs", more_epochs + epochs(began, number))
         done = generations + GENERATIONS * (number - rounds[0])
         recipe.train(f"ctrl_{number}", "traincontroller.py", "--generations", done, *options)

@@ -123,6 +123,27 @@ def test_the_dreamers_rounds_are_small(scripts, tmp_path):
     assert names(scripts.follow("dream")[1]) == ["test_controller.py"]
 
 
+def test_reality_comes_last(scripts, tmp_path):
+    scripts.fails = "test_controller.py"
+    status, commands = scripts.follow("dream_first")
+    assert status == 1
+    last = ["trainmdrnn.py", "traincontroller.py", "traincontroller.py", "test_controller.py"]
+    first = ["data/generation_script.py", "trainvae.py"]
+    assert names(commands) == [*first, *10 * ROUND, "trainvae.py", *10 * ROUND, *last]
+    *dreamed, driven = [command for command in commands if command[0] == "traincontroller.py"]
+    assert not any("--env" in command for command in dreamed)  # the preset's, which is the dream
+    assert value(driven, "--env") == "fast" and value(driven, "--generations") == "89"
+    assert value(dreamed[-1], "--generations") == "80"
+    # With its rollouts, less than 1,500 real episodes of 128 a generation.
+    rollouts = sum(int(value(command, "--rollouts")) for command in commands if "--rollouts" in command)
+    assert rollouts + 9 * 128 == 1452
+    # The last C begins anew, and goes on from the dream into reality.
+    assert len((tmp_path / "runs" / "one" / "ctrl" / "trainings").read_text().split()) == 2
+    epochs = [int(value(command, "--epochs")) for command in commands if command[0] == "trainmdrnn.py"]
+    assert epochs[10:] == sorted(set(epochs[10:])) and len(epochs) == 21
+    assert names(scripts.follow("dream_first")[1]) == ["test_controller.py"]
+
+
 def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
     scripts.fails = "-m studies.end_head"
     status, commands = scripts.follow("doom")
@@ -150,14 +171,14 @@ def test_another_seed_is_another_run(scripts):
         assert seeds == {seed, *range(1000 * seed, 1000 * seed + 51)}
 
 
-@pytest.mark.parametrize("recipe", ["reproduce", "dream", "doom"])
+@pytest.mark.parametrize("recipe", ["reproduce", "dream", "dream_first", "doom"])
 def test_recipes_give_options_that_exist(scripts, recipe):
     used = {(name, word) for name, *words in scripts.follow(recipe)[1] for word in words if word.startswith("--")}
     helps = {name: run(*name.split(), "--help").stdout for name, _ in used}
     assert len(used) > 15 and all(re.search(rf"{option}\b", helps[name]) for name, option in used)
 
 
-@pytest.mark.parametrize("recipe", ["reproduce", "dream", "doom"])
+@pytest.mark.parametrize("recipe", ["reproduce", "dream", "dream_first", "doom"])
 def test_its_help_says_what_it_does_and_does_nothing(scripts, recipe):
     result = run("-m", f"recipes.{recipe}", "--help")
     assert result.returncode == 0 and "[RUN FOLDER]" in result.stdout and not scripts.commands
