@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 
 from envs.dream import DreamSettings
 from evolution.run import open_run
@@ -33,6 +34,7 @@ from utils.workers import cores
 
 OUT = Path(__file__).parent.parent / "docs" / "results"
 TARGETS = (850, 906, 915)
+Runs = dict[str, list[dict[str, Any]]]  # by setting
 
 
 class Setting(NamedTuple):
@@ -71,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         train(args, out)
     elif not any(out.glob("*.json")):
         raise UserError(f"{out}: no runs are kept there; train some with --logdir")
-    print_table(out)
+    runs = read_kept_runs(out)
+    print_table(runs)
+    draw(runs, args.out / "begin_in_dream.png")
 
 
 def train(args: Any, out: Path) -> None:
@@ -120,10 +124,10 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
     return scores
 
 
-def print_table(out: Path) -> None:
+def print_table(runs: Runs) -> None:
     titles = ["C begins at", "runs", *(f"real episodes to {target}" for target in TARGETS), "best mean"]
     print(f"\n| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
-    for name, group in read_kept_runs(out).items():
+    for name, group in runs.items():
         cells = [name, f"{len(group)}"]
         cells += [" ".join(episodes_to(target, run["scores"]) for run in group) for target in TARGETS]
         cells += [with_error([max(row["mean"] for row in run["scores"]) for run in group])]
@@ -134,6 +138,22 @@ def episodes_to(target: float, scores: list[dict[str, float]]) -> str:
     """How many real episodes C learned from until its mean first reached the target."""
     reached = [row["episodes"] for row in scores if row["mean"] >= target]
     return f"{reached[0]:.0f}" if reached else f"(not in {scores[-1]['episodes']:.0f})"
+
+
+def draw(runs: Runs, path: Path) -> None:
+    """The mean's score over the real episodes that C has learned from: a line for every run."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, group) in enumerate(runs.items()):
+        for run in group:
+            episodes, means = ([row[key] for row in run["scores"]] for key in ("episodes", "mean"))
+            axes.plot(episodes, means, marker=".", color=f"C{number}", label=name if run is group[0] else None)
+    for target in TARGETS:
+        axes.axhline(target, color="gray", linewidth=0.5)
+    axes.set(xlabel="real episodes that C has learned from", ylabel="return of the mean", title="C begins at")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ def test_c_begins_in_the_dream_and_goes_on_in_reality(dreamer, tmp_path, monkeyp
     best = max(row["mean"] for row in kept["scores"])
     row = f"| both | 1 | (not in 256) | (not in 256) | (not in 256) | {best:.0f} |"
     assert row in output and row in succeed(run("-m", "studies.begin_in_dream", "--out", tmp_path))
+    assert imageio.imread(tmp_path / "begin_in_dream.png").std() > 10
     assert not (logdir / "studies" / "begin_in_dream" / "both_0").exists()
 
 
