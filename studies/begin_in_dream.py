@@ -52,7 +52,7 @@ SETTINGS = {
     "zeros": Setting(),
     "80 dreamed generations": Setting(first=80),
     "80 dreamed generations, then 8 between the real ones": Setting(first=80, between=8),
-    "the dream's driver": Setting(warm=True, search="mirrored-by-size", sigma=0.025),
+    "the driver of the dream": Setting(warm=True, search="mirrored-by-size", sigma=0.025),
 }
 
 
