@@ -15,6 +15,7 @@ from utils.commandline import run_script
 
 SECOND_V = 11  # the round before which V learns from what it has seen so far
 ROUNDS = 20
+MORE_EPOCHS = 120  # of M that begins anew, beyond those of its rounds
 DREAMED, DRIVEN = 80, 9  # generations of the last C, in the dream and in reality
 REALITY = ["--env", "fast", "--temperature", 1, "--beginnings", 1]
 
@@ -26,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     learn(recipe, 1, range(1, SECOND_V), 15, 16)
     recipe.train("vae_1", "trainvae.py", "--epochs", 8)
     recipe.forget(SECOND_V, "mdrnn", "ctrl")  # what they see means something else now
-    learn(recipe, SECOND_V, range(SECOND_V, ROUNDS + 1), 120, 40)
-    recipe.train("mdrnn_last", "trainmdrnn.py", "--epochs", 120 + epochs(SECOND_V, ROUNDS + 1))
+    learn(recipe, SECOND_V, range(SECOND_V, ROUNDS + 1), MORE_EPOCHS, 40)
+    recipe.train("mdrnn_last", "trainmdrnn.py", "--epochs", MORE_EPOCHS + epochs(SECOND_V, ROUNDS + 1))
     recipe.forget(ROUNDS + 1, "ctrl")  # with what M knows now, a new one gets further
     recipe.train("dreamed", "traincontroller.py", "--generations", DREAMED)
     recipe.train("driven", "traincontroller.py", "--generations", DREAMED + DRIVEN, *REALITY)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from envs.dream import DreamSettings
 from evolution.run import open_run
+from evolution.search import MIRRORED, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.kept_runs import missing_runs, read_kept_runs, with_error
 from traincontroller import parse_arguments, settings_of
@@ -44,7 +45,7 @@ class Setting(NamedTuple):
     first: int = 0
     between: int = 0
     warm: bool = False
-    search: str = "mirrored"
+    search: str = MIRRORED
     sigma: float = 0.05
 
 
@@ -52,14 +53,14 @@ SETTINGS = {
     "zeros": Setting(),
     "80 dreamed generations": Setting(first=80),
     "80 dreamed generations, then 8 between the real ones": Setting(first=80, between=8),
-    "the driver of the dream": Setting(warm=True, search="mirrored-by-size", sigma=0.025),
+    "the driver of the dream": Setting(warm=True, search=MIRRORED_BY_SIZE, sigma=0.025),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, help="run folder with V, M and C; without it, nothing is trained")
-    parser.add_argument("--generations", type=positive_int, default=20, help="real ones of a run, at most")
+    parser.add_argument("--generations", type=positive_int, default=16, help="real ones of a run, at most")
     parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a mean is scored on")
     parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
     parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
