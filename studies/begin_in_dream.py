@@ -18,19 +18,17 @@ from typing import Any, NamedTuple
 import torch
 from matplotlib.figure import Figure
 
-from envs.dream import DreamSettings
 from evolution.run import open_run
 from evolution.search import MIRRORED, MIRRORED_BY_SIZE
 from evolution.train import evolve
+from studies.dreaming import as_preset
 from studies.kept_runs import missing_runs, read_kept_runs, with_error
-from traincontroller import parse_arguments, settings_of
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
-from utils.precision import fast_dtype
 from utils.rollouts import rollout_pool
-from utils.run_folder import copy_world, fingerprint, load_dreams, load_game, load_world_weights
+from utils.run_folder import copy_world, fingerprint, load_dreams, load_world_weights
 from utils.workers import cores
 
 OUT = Path(__file__).parent.parent / "docs" / "results"
@@ -97,14 +95,10 @@ def train(args: Any, out: Path) -> None:
 def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
     """The mean's score on the selection tracks after each real generation, its standard error over them, and how many
     real episodes C has learned from."""
-    words = ["--logdir", folder, "--seed", seed, "--eval-episodes", args.tracks]
-    words += ["--search", setting.search, "--sigma", setting.sigma]
-    options = parse_arguments(["@presets/dream", *map(str, words)])
-    game, sizes = load_game(folder)
-    sizes = replace(sizes, inputs=options.inputs)
-    settings = replace(settings_of(options), patience=game.patience, eval_every=1)
+    options = ["--seed", seed, "--eval-episodes", args.tracks, "--search", setting.search, "--sigma", setting.sigma]
+    game, sizes, settings, dreaming = as_preset(folder, *options)
+    settings = replace(settings, eval_every=1)
     kind, device, logs = game.training_kind, torch.device("cpu"), folder / "tmp"
-    dreaming = DreamSettings(options.temperature, dtype=fast_dtype(device), beginnings=options.beginnings)
     scores = []
     with locked(folder / "ctrl"):
         run = open_run(folder, game, kind, sizes, settings, args.logdir if setting.warm else None, reload=False)

@@ -16,8 +16,9 @@ from envs import make_env
 from envs.carracing_truth import QUANTITIES, true_state
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES
-from studies import begin_in_dream
+from studies import begin_in_dream, dream_levers
 from studies.compare import STUDIES
+from studies.dreaming import as_preset
 from utils.checkpoints import save_checkpoint
 from utils.logs import logged_steps
 
@@ -106,6 +107,32 @@ def test_c_begins_in_the_dream_and_goes_on_in_reality(dreamer, tmp_path, monkeyp
     assert row in output and row in succeed(run("-m", "studies.begin_in_dream", "--out", tmp_path))
     assert imageio.imread(tmp_path / "begin_in_dream.png").std() > 10
     assert not (logdir / "studies" / "begin_in_dream" / "both_0").exists()
+
+
+@pytest.mark.slow
+def test_what_makes_a_dreamt_driver_good_is_compared(dreamer, tmp_path):
+    logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
+    arguments = ["--logdir", logdir, "--out", tmp_path, "--seeds", 1, "--generations", 3, "--tracks", 2]
+    settings = ["dreams of 100 steps", "z and h"]
+    output = succeed(run("-m", "studies.dream_levers", *arguments, "--only", *settings))
+    kept = [json.loads(path.read_text()) for path in sorted((tmp_path / "dream_levers").glob("*.json"))]
+    assert [each["setting"] for each in kept] == settings
+    assert [row["generations"] for each in kept for row in each["scores"]] == [1, 3, 1, 3]
+    assert kept[0]["scores"][-1]["dreamed"] < 200  # in a hundred steps nobody gets further
+    for each in kept:
+        half, last = (np.array(row["real"]) for row in each["scores"])
+        assert len(half) == len(last) == 2
+        row = f"| {each['setting']} | 1 | {each['scores'][-1]['dreamed']:.0f} | {half.mean():.0f} | {last.mean():.0f} |"
+        assert row in output and row in succeed(run("-m", "studies.dream_levers", "--out", tmp_path))
+    assert imageio.imread(tmp_path / "dream_levers.png").std() > 10
+    assert not any((logdir / "studies" / "dream_levers").iterdir())
+
+
+def test_the_settings_of_dreams_can_be():
+    for setting in dream_levers.SETTINGS.values():
+        _, _, settings, _ = as_preset(ROOT / "pretrained" / "dream", *setting.options)
+        settings.check()
+        assert settings.episodes == 128  # of a generation, in all of them
 
 
 def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path):
