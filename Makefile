@@ -9,18 +9,19 @@ help:  ## list the targets
 
 # The virtual environment is brought up to date when a requirements file changes. With LOCKED=1 it gets the exact versions
 # of requirements.lock, without it the newest that the ranges in requirements.txt allow.
-.venv/installed: requirements.txt requirements-ray.txt requirements-dev.txt
+INSTALLED := .venv/installed$(if $(LOCKED),-locked)
+$(INSTALLED): requirements.txt requirements-ray.txt requirements-dev.txt $(if $(LOCKED),requirements.lock)
 	$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $(if $(LOCKED),requirements.lock,requirements-dev.txt)
 	@touch $@
 
-setup: .venv/installed  ## make .venv with all that the project needs (LOCKED=1: in the exact versions of requirements.lock)
+setup: $(INSTALLED)  ## make .venv with all that the project needs (LOCKED=1: in the exact versions of requirements.lock)
 
-lock: .venv/installed  ## write requirements.lock anew, for every system and Python from 3.10 on
+lock: $(INSTALLED)  ## write requirements.lock anew, for every system and Python from 3.10 on
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --universal --python-version 3.10 --quiet --no-header --output-file requirements.lock requirements-dev.txt
 
-quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a score and a GIF
+quickstart: $(INSTALLED)  ## the whole pipeline at small scale, ending in a score and a GIF
 	$(BIN)/python data/generation_script.py @presets/quickstart --rootdir datasets/$(RUN)
 	$(BIN)/python trainvae.py @presets/quickstart --logdir $(RUN) --dataset datasets/$(RUN)
 	$(BIN)/python trainmdrnn.py @presets/quickstart --logdir $(RUN) --dataset datasets/$(RUN)
@@ -32,23 +33,23 @@ quickstart: .venv/installed  ## the whole pipeline at small scale, ending in a s
 	@echo "driver   $(RUN)/driver.gif"
 	@$(BIN)/python -c "import json; s = json.load(open('$(RUN)/score.json')); print(f\"score    {s['mean']:.1f} +- {s['std']:.1f} over {s['episodes']} unseen tracks\")"
 
-reproduce: .venv/installed  ## train the shipped driver from nothing, in rounds (52 minutes on 2 cores with AMX)
+reproduce: $(INSTALLED)  ## train the shipped driver from nothing, in rounds (52 minutes on 2 cores with AMX)
 	$(BIN)/python -m recipes.reproduce
 
-dream: .venv/installed  ## train a driver in M's dream, from random rollouts alone
+dream: $(INSTALLED)  ## train a driver in M's dream alone (an hour on one core)
 	$(BIN)/python -m recipes.dream
 
-doom: .venv/installed  ## learn Take Cover, the second game, in M's dream, and score the driver in the real one
+doom: $(INSTALLED)  ## learn Take Cover, the second game, in M's dream, and score the driver in the real one
 	$(BIN)/python -m recipes.doom
 
-dream-page: .venv/installed  ## write the page on which anyone can play in the shipped dreams, into page/
+dream-page: $(INSTALLED)  ## write the page on which anyone can play in the shipped dreams, into page/
 	$(BIN)/python export_dream.py --logdir pretrained/dream --out page
 	$(BIN)/python export_dream.py --logdir pretrained/takecover --out page
 
-test: .venv/installed  ## run all tests, in two processes
+test: $(INSTALLED)  ## run all tests, in two processes
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv/installed  ## check style and types
+lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from envs.games import environment_kinds
 from playing.playable import Playable, load_playable
 from playing.session import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, Session, SingleView
-from playing.side_by_side import SideBySide
+from playing.side_by_side import DREAM_STEPS, SideBySide
 from utils.commandline import ScriptParser, UserError, natural_int, positive_float, positive_int, run_script
 from utils.run_folder import load_controller
 from utils.video import open_film, video_file
@@ -39,7 +39,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="show reality, what V keeps of it, and a dream with the same actions",
     )
-    option("--dream-steps", type=positive_int, default=200, help="with --side-by-side: a dream lasts so many steps")
+    option("--dream-steps", type=positive_int, help=f"with --side-by-side: steps of a dream; without it, {DREAM_STEPS}")
     driver = parser.add_mutually_exclusive_group()
     driver.add_argument("--human", action="store_true", help="drive yourself from the first step on")
     driver.add_argument("--record", type=video_file, metavar="FILE", help="write a film (.gif or .mp4), with no window")
@@ -52,6 +52,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"argument --temperature: not between {LOWEST_TEMPERATURE} and {HIGHEST_TEMPERATURE:g}")
     if args.steps and not args.record:
         parser.error("argument --steps: only with --record")
+    if args.dream_steps and not args.side_by_side:
+        parser.error("argument --dream-steps: only with --side-by-side")
     return args
 
 
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.dream and playable.dreamer is None:
         raise UserError(playable.why_no_dream)
     session: Session = (
-        SideBySide(playable, args.seed, args.human, args.dream_steps)
+        SideBySide(playable, args.seed, args.human, args.dream_steps or DREAM_STEPS)
         if args.side_by_side
         else SingleView(playable, args.seed, args.human, args.dream)
     )

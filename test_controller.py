@@ -69,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = load_world_weights(args.logdir, model.sizes)
 
     if args.render or args.record:
-        dtype = torch.float32 if args.float32 else fast_dtype(device)
-        show(args, game, WorldModel(weights, device, dtype), controller)
+        show(args, game, WorldModel(weights, device, fast_dtype(device, args.float32)), controller)
 
     outcomes: dict[int, Outcome] = {}
     jobs = [Episode(controller, args.seed + i) for i in range(args.episodes)]

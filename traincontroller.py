@@ -10,10 +10,9 @@ in exp_dir/tmp.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +23,7 @@ from evolution.run import open_run
 from evolution.search import SEARCHES, SearchSettings
 from evolution.train import evolve
 from models.sizes import INPUTS, Sizes
+from models.world_model import Weights
 from utils.checkpoints import require_best
 from utils.commandline import (
     ScriptParser,
@@ -37,7 +37,7 @@ from utils.commandline import (
     run_script,
     share,
 )
-from utils.dreams import dream_pool
+from utils.dreams import Dreams, dream_pool
 from utils.locks import locked
 from utils.precision import fast_dtype
 from utils.provenance import recorded
@@ -47,6 +47,7 @@ from utils.run_folder import load_dreams, load_game, load_world_weights
 from utils.workers import Pool, cores
 
 DEFAULT = SearchSettings()
+World = Dreams | Weights
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -131,48 +132,71 @@ def settings_of(args: argparse.Namespace) -> SearchSettings:
     )
 
 
+def dreams_of(args: argparse.Namespace) -> DreamSettings:
+    dtype = fast_dtype(torch.device("cpu"), args.float32)
+    return DreamSettings(args.temperature, dtype=dtype, beginnings=args.beginnings)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     game, sizes = load_game(args.logdir)
     sizes = replace(sizes, inputs=args.inputs or sizes.inputs)
     settings = replace(settings_of(args), patience=game.patience)
+    args.device = pick_device(args.device)
     if args.env != DREAM:
         args.env = pick_kind(args.env, game.training_kind, game)
-    make_pool = pool_maker(args, game, args.env, sizes, settings.episodes)
-    make_eval_pool: Callable[[RayCluster | None], Pool] | None = None
-    if args.eval_env:
-        make_eval_pool = pool_maker(args, game, pick_kind(args.eval_env, "", game), sizes, settings.eval_episodes)
-    world = args.env
-    if args.env == DREAM:
-        world += f" at temperature {args.temperature:g}, {args.beginnings:.0%} from the beginning"
-    if args.target_return is None:
-        args.target_return = float("inf") if args.env == DREAM else game.target_return
+    world = load_world(args, args.env, sizes)
+    eval_world = load_world(args, pick_kind(args.eval_env, "", game), sizes) if args.eval_env else None
     with locked(args.logdir / "ctrl"):
-        run = open_run(args.logdir, game, world, sizes, settings, args.warm_start, reload=not args.noreload)
+        run = open_run(args.logdir, game, name_of(args), sizes, settings, args.warm_start, reload=not args.noreload)
         with (
             recorded(run.folder, args),
-            open_cluster(args.ray, args.max_workers, pools=2 if args.eval_env else 1) as cluster,
-            make_pool(cluster) as pool,
-            make_eval_pool(cluster) if make_eval_pool else nullcontext() as eval_pool,
+            open_cluster(args.ray, args.max_workers, pools=2 if eval_world else 1) as cluster,
+            open_pool(args, game, args.env, world, sizes, settings.episodes, "tmp", cluster) as pool,
+            open_pool(args, game, args.eval_env, eval_world, sizes, settings.eval_episodes, "tmp/eval", cluster)
+            if eval_world
+            else nullcontext() as eval_pool,
         ):
-            finished = evolve(run, settings, pool, eval_pool, args.generations, args.target_return, args.display)
+            finished = evolve(run, settings, pool, eval_pool, args.generations, target_of(args, game), args.display)
     require_best(run.folder)
     print(f"{finished}; {run.standing} ({run.folder / 'best.tar'})")
 
 
-def pool_maker(
-    args: argparse.Namespace, game: Game, kind: str, sizes: Sizes, episodes: int
-) -> Callable[[RayCluster | None], Pool]:
-    """Makes the workers that drive, or dream, up to so many episodes at a time, here or on a cluster. Raises UserError
-    if V or M is missing or does not do for it."""
-    workers, logs = args.max_workers or cores(), args.logdir / "tmp"
-    if kind == DREAM:
-        dtype = torch.float32 if args.float32 else fast_dtype(torch.device("cpu"))
-        dreaming = DreamSettings(args.temperature, dtype=dtype, beginnings=args.beginnings)
-        dreams = load_dreams(args.logdir, dreaming)
-        return partial(dream_pool, dreams, sizes, workers, episodes, logs)
-    weights, device = load_world_weights(args.logdir, sizes), pick_device(args.device)
-    return partial(rollout_pool, game, kind, weights, device, workers, episodes, logs, args.float32)
+def load_world(args: argparse.Namespace, kind: str, sizes: Sizes) -> World:
+    """V and M for this kind of environment, or what it takes to dream. Raises UserError if one of them is missing or
+    does not do for it."""
+    return load_dreams(args.logdir, dreams_of(args)) if kind == DREAM else load_world_weights(args.logdir, sizes)
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """Names the world that C learns in: in another one its mean has another score."""
+    if args.env != DREAM:
+        return args.env
+    return f"{DREAM} at temperature {args.temperature:g}, {args.beginnings:.0%} from the beginning"
+
+
+def target_of(args: argparse.Namespace, game: Game) -> float:
+    """The return at which the search ends."""
+    if args.target_return is not None:
+        return args.target_return
+    return float("inf") if args.env == DREAM else game.target_return
+
+
+def open_pool(
+    args: argparse.Namespace,
+    game: Game,
+    kind: str,
+    world: World,
+    sizes: Sizes,
+    episodes: int,
+    logs: str,
+    cluster: RayCluster | None,
+) -> Pool:
+    """Workers that drive, or dream, up to so many episodes at a time, here or on the cluster."""
+    workers, folder = args.max_workers or cores(), args.logdir / logs
+    if isinstance(world, Dreams):
+        return dream_pool(world, sizes, workers, episodes, folder, cluster)
+    return rollout_pool(game, kind, world, args.device, workers, episodes, folder, args.float32, cluster)
 
 
 if __name__ == "__main__":

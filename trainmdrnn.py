@@ -36,7 +36,7 @@ from utils.commandline import ScriptParser, UserError, natural_int, pick_device,
 from utils.locks import locked
 from utils.precision import autocast, fast_dtype
 from utils.provenance import recorded
-from utils.run_folder import fingerprint, is_trained, load_game, load_vae
+from utils.run_folder import fingerprint, is_trained, load_game, load_mdrnn, load_vae
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
 from utils.training_run import TrainingRun
 
@@ -92,7 +92,7 @@ class SequenceObjective(Objective):
         self._shown = shown
         self._used = len(self.terms) if args.include_reward else len(self.terms) - 1
         self._device = device
-        self._dtype = torch.float32 if args.float32 else fast_dtype(device)
+        self._dtype = fast_dtype(device, args.float32)
 
     def measure(self, batch: Sequences) -> Tensor:
         """The terms (3,), each a mean over the steps that are no padding."""
@@ -154,12 +154,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     device = pick_device(args.device)
     files = find_rollouts(args.dataset)
+    seen_by = fingerprint(args.logdir, "vae")  # before V is read, which may be in training
     vae = load_vae(args.logdir).to(device).eval()
     game, _ = load_game(args.logdir)
     if (other := game_of_rollouts(files, args.dataset)) != game:
         raise UserError(f"{args.dataset}: rollouts of {other.name}, but V in {args.logdir / 'vae'} is of {game.name}")
     with locked(args.logdir / "mdrnn"):
-        learn(args, device, game, vae, *split_rollouts(files))
+        learn(args, device, game, vae, seen_by, *split_rollouts(files))
 
 
 def learn(
@@ -167,23 +168,29 @@ def learn(
     device: torch.device,
     game: Game,
     vae: VAE,
+    seen_by: str,
     train_files: list[Path],
     test_files: list[Path],
 ) -> None:
-    """Begin or go on, up to the epochs that are asked for. Nobody else may write to the stage's folder meanwhile."""
+    """Begin or go on, up to the epochs that are asked for. Nobody else may write to the stage's folder meanwhile.
+
+    seen_by: names V, and with it the latents that are kept.
+    """
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN(vae.sizes).to(device)
     mdrnn.rnn.requires_grad_(not args.head_only)
     optimizer = torch.optim.Adam(mdrnn.parameters(), lr=args.learning_rate, fused=True)
-    yardstick = f"{name_rollouts(test_files, args.dataset)} as seen by V {fingerprint(args.logdir, 'vae')}"
+    yardstick = f"{name_rollouts(test_files, args.dataset)} as seen by V {seen_by}"
     yardstick += ", with rewards" if args.include_reward else ""
     facts = {"game": game.name, "sizes": mdrnn.sizes.to_dict(), "include_reward": args.include_reward}
     run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, yardstick, facts)
     if not has_work(run, args.epochs, reload=not args.noreload):
         return
+    if args.head_only:  # the LSTM that C sees is best.tar's; training goes on from the last epoch
+        mdrnn.rnn.load_state_dict(load_mdrnn(args.logdir).rnn.state_dict())
 
-    dtype = torch.float32 if args.float32 else fast_dtype(device)
-    see = KeptLatents(run.folder / "latents", fingerprint(args.logdir, "vae"), vae, device, dtype)
+    dtype = fast_dtype(device, args.float32)
+    see = KeptLatents(run.folder / "latents", seen_by, vae, device, dtype)
     train_set = LatentDataset(train_files, vae.sizes, see, game.sequence_length, args.failures, game.max_steps)
     test_set = LatentDataset(test_files, vae.sizes, see, game.sequence_length)
     objective = SequenceObjective(game, vae, mdrnn, train_set, test_files[0], args, device)

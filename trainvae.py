@@ -62,7 +62,7 @@ class FrameObjective(Objective):
         self._test_set = test_set
         self._kl_weight = args.kl_weight
         self._device = device
-        self._dtype = torch.float32 if args.float32 else fast_dtype(device)
+        self._dtype = fast_dtype(device, args.float32)
 
     def measure(self, batch: Tensor) -> Tensor:
         """Both terms (2,) for frames (B, 64, 64, 3) uint8."""

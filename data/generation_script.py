@@ -4,8 +4,8 @@
     python data/generation_script.py --rootdir datasets/carracing/round_1 --seed 1 --policy controller --logdir exp_dir
 
 Rollout j is <rootdir>/thread_<j modulo threads>/rollout_<j>.npz. What it holds depends on --game, --seed, --policy,
---env and j alone, and with --policy controller on the models in --logdir and on --noise. The same command again goes on
-where it stopped; with a larger --rollouts it adds the missing ones.
+--patience, --env and j alone, and with --policy controller on the models in --logdir and on --noise. The same command
+again goes on where it stopped; with a larger --rollouts it adds the missing ones.
 """
 
 import argparse
@@ -87,6 +87,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--policy controller needs the --logdir of a trained controller")
     if args.policy != CONTROLLER and (args.logdir or args.ray or "noise" in args):
         parser.error("--logdir, --noise and --ray belong to --policy controller")
+    if args.policy == CONTROLLER:
+        args.noise = getattr(args, "noise", NOISE)
     return args
 
 
@@ -144,7 +146,6 @@ def settings_of(args: argparse.Namespace, game: Game) -> dict[str, Any]:
     settings = {"game": game.name, "policy": args.policy, "seed": args.seed, "env": args.env}
     settings |= {game.package: game.release} | ({"patience": args.patience} if args.patience else {})
     if args.policy == CONTROLLER:
-        args.noise = getattr(args, "noise", NOISE)
         settings |= {"driver": fingerprint(args.logdir, "vae", "mdrnn", "ctrl"), "noise": args.noise}
     return settings
 

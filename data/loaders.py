@@ -100,6 +100,13 @@ def load_rollout(path: Path, keys: tuple[str, ...], sizes: Sizes = CARRACING_SIZ
     return arrays
 
 
+def _check_lengths(path: Path, **lengths: int) -> None:
+    """Raises UserError if arrays of a rollout, which were read one by one, are not equally long."""
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        raise UserError(f"{path}: not a rollout ({found}); {_remedy(path)}")
+
+
 class FrameDataset(Dataset):
     """Frames of some rollouts, at most `limit` in memory at a time.
 
@@ -109,9 +116,10 @@ class FrameDataset(Dataset):
 
     def __init__(self, files: list[Path], limit: int):
         self._files = files
-        lengths = [len(load_rollout(file, ("rewards",))[0]) for file in files]
-        self._chooses = sum(lengths) > limit
-        self.frames = torch.empty(min(sum(lengths), limit), FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
+        self._lengths = {file: len(load_rollout(file, ("rewards",))[0]) for file in files}
+        total = sum(self._lengths.values())
+        self._chooses = total > limit
+        self.frames = torch.empty(min(total, limit), FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
         if not self._chooses:
             self._read(files)
 
@@ -127,6 +135,7 @@ class FrameDataset(Dataset):
         count = 0
         for file in files:
             (frames,) = load_rollout(file, ("observations",))
+            _check_lengths(file, observations=len(frames), rewards=self._lengths[file])
             taken = torch.from_numpy(frames[: len(self.frames) - count])
             self.frames[count : count + len(taken)] = taken
             count += len(taken)
@@ -181,6 +190,7 @@ class LatentDataset(Dataset):
         for file in tqdm(files, desc="encoding", unit="rollout", leave=False, disable=None):
             others = load_rollout(file, ("actions", "rewards", "terminals"), sizes)
             values = [*see(file), *map(torch.from_numpy, others)]
+            _check_lengths(file, observations=len(values[0]), actions=len(others[0]))
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
         self._ends = torch.tensor([len(mu) for mu in columns[0]]).cumsum(0)
@@ -212,8 +222,9 @@ class LatentDataset(Dataset):
     def cut(self, shift: int) -> None:
         """Cut every rollout into sequences whose borders lie `shift` steps before multiples of their length.
 
-        With another shift each epoch M sees all parts of a rollout equally often, and none always at a border. The
-        first sequence starts with the rollout whatever the shift is; the last one may need padding.
+        With another shift each epoch no step is always at a border. The first sequence starts with the rollout
+        whatever the shift is, and is whole: M sees the first `length` steps up to twice as often as the others. The
+        last one may need padding.
         """
         starts, ends = [], []
         begin = 0

@@ -166,24 +166,26 @@ def fill_convex(canvas, spans, corners, count, colour):
 
 
 @njit(cache=True)
+def place(corners, i, x, y, state, cos, sin):
+    """Sets corner i from a point of the world; cos and sin are those of the hull's angle, times the zoom."""
+    x, y = x - state[HULL_X], y - state[HULL_Y]
+    set_corner(corners, i, WINDOW_W / 2 + cos * x + sin * y, WINDOW_H / 4 + cos * y - sin * x)
+
+
+@njit(cache=True)
 def draw_ground(canvas, spans, corners, state, zoom):
     """Draws the playfield and those of its grass patches that can be seen."""
     cos, sin = zoom * math.cos(state[HULL_ANGLE]), zoom * math.sin(state[HULL_ANGLE])
     hull_x, hull_y = state[HULL_X], state[HULL_Y]
-
-    def place(i, x, y):
-        x, y = x - hull_x, y - hull_y
-        set_corner(corners, i, WINDOW_W / 2 + cos * x + sin * y, WINDOW_H / 4 + cos * y - sin * x)
-
     reach = FARTHEST / zoom
     if max(abs(hull_x), abs(hull_y)) + reach < PLAYFIELD:
         canvas.fill(BACKGROUND)
     else:
         canvas.fill(BLACK)
-        place(0, PLAYFIELD, PLAYFIELD)
-        place(1, PLAYFIELD, -PLAYFIELD)
-        place(2, -PLAYFIELD, -PLAYFIELD)
-        place(3, -PLAYFIELD, PLAYFIELD)
+        place(corners, 0, PLAYFIELD, PLAYFIELD, state, cos, sin)
+        place(corners, 1, PLAYFIELD, -PLAYFIELD, state, cos, sin)
+        place(corners, 2, -PLAYFIELD, -PLAYFIELD, state, cos, sin)
+        place(corners, 3, -PLAYFIELD, PLAYFIELD, state, cos, sin)
         fill_convex(canvas, spans, corners, 4, BACKGROUND)
 
     first_x = max(-PATCHES, math.floor((hull_x - reach) / PATCH_PERIOD))
@@ -193,10 +195,10 @@ def draw_ground(canvas, spans, corners, state, zoom):
     for column in range(first_x, last_x + 1):
         for row in range(first_y, last_y + 1):
             x, y = column * PATCH_PERIOD, row * PATCH_PERIOD
-            place(0, x, y)
-            place(1, x + GRASS_DIM, y)
-            place(2, x + GRASS_DIM, y + GRASS_DIM)
-            place(3, x, y + GRASS_DIM)
+            place(corners, 0, x, y, state, cos, sin)
+            place(corners, 1, x + GRASS_DIM, y, state, cos, sin)
+            place(corners, 2, x + GRASS_DIM, y + GRASS_DIM, state, cos, sin)
+            place(corners, 3, x, y + GRASS_DIM, state, cos, sin)
             fill_convex(canvas, spans, corners, 4, GRASS)
 
 
@@ -223,8 +225,7 @@ def draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_col
         else:
             colour = ROAD_0 + tile % 3
         for i in range(4):
-            x, y = quads[q, i, 0] - state[HULL_X], quads[q, i, 1] - state[HULL_Y]
-            set_corner(corners, i, WINDOW_W / 2 + cos * x + sin * y, WINDOW_H / 4 + cos * y - sin * x)
+            place(corners, i, quads[q, i, 0], quads[q, i, 1], state, cos, sin)
         fill_convex(canvas, spans, corners, 4, colour)
 
 

@@ -15,7 +15,6 @@ from envs.errors import UserError, refuse_not_finite
 FRAME_SHAPE = (64, 64, 3)
 MAX_EPISODE_STEPS = 2100
 THRESHOLD = 1 / 3  # an action below its negative goes left, one above it right
-VISIBLE_ROWS = 200  # of 240: the panel below them shows the player's health
 ENGINES_PER_EPISODE = 3
 
 

@@ -9,7 +9,7 @@ import torch
 
 from envs.games import Game
 from evolution.search import Evolution, SearchSettings, build_search
-from evolution.standardised import input_spread
+from evolution.standardised import StandardisedEvolution, input_spread
 from models.controller import Controller
 from models.sizes import Sizes
 from utils.checkpoints import file_to_resume, first_line, load_checkpoint, save_checkpoint
@@ -63,6 +63,9 @@ class EvolutionRun:
         try:
             if controller_sizes(state, path, remedy) != self.sizes:
                 raise ValueError("the saved evolution is of another kind of controller")
+            standardised = isinstance(self.evolution, StandardisedEvolution)
+            if "input_mean" in state["evolution"] and not standardised:
+                raise ValueError("its inputs were standardised by moments that M no longer has")
             self.evolution.load_state_dict(state["evolution"])
             self.history = list(state["history"])
             self.keeps_best = state.get("keeps_best", False)

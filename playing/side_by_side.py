@@ -8,6 +8,7 @@ from playing.scenes import Scene
 from playing.session import Session
 from utils.commandline import UserError
 
+DREAM_STEPS = 200  # of a dream
 WARM_UP = 60  # steps of reality before the first dream: M gets to know where it is
 
 
@@ -20,7 +21,12 @@ class SideBySide(Session):
     SCALE = 5
 
     def __init__(
-        self, playable: Playable, seed: int = 0, human: bool = False, dream_steps: int = 200, warm_up: int = WARM_UP
+        self,
+        playable: Playable,
+        seed: int = 0,
+        human: bool = False,
+        dream_steps: int = DREAM_STEPS,
+        warm_up: int = WARM_UP,
     ):
         """Raises UserError if M cannot dream."""
         super().__init__(playable, seed, human)

@@ -9,9 +9,9 @@ generation, until it reaches the highest target. Each run is kept in <--out>/beg
 not repeated, so that this may be stopped at any time.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,8 @@ from evolution.run import open_run
 from evolution.search import MIRRORED, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import missing_runs, read_kept_runs, with_error
-from utils.checkpoints import write_json
-from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
+from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.rollouts import rollout_pool
@@ -62,16 +61,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a mean is scored on")
     parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
     parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
-    parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
+    parser.add_argument(
+        "--only", nargs="+", default=list(SETTINGS), metavar="SETTING", help="some of the settings, by name"
+    )
     args = parser.parse_args(argv)
-    if unknown := set(args.only or []) - SETTINGS.keys():
-        parser.error(f"no setting {sorted(unknown)}; there are {list(SETTINGS)}")
+    check_names(parser, args.only, SETTINGS)
 
     out = args.out / "begin_in_dream"
     if args.logdir:
         train(args, out)
-    elif not any(out.glob("*.json")):
-        raise UserError(f"{out}: no runs are kept there; train some with --logdir")
     runs = read_kept_runs(out)
     print_table(runs)
     draw(runs, args.out / "begin_in_dream.png")
@@ -81,20 +79,15 @@ def train(args: Any, out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     models = fingerprint(args.logdir, "vae", "mdrnn")
     terms = {"generations": args.generations, "tracks": args.tracks, "models": models}
-    runs = [(name, seed) for seed in range(args.seeds) for name in args.only or SETTINGS]
-    for (name, seed), path in missing_runs(out, runs, terms).items():
-        print(f"== {name}, seed {seed} ==")
-        folder = args.logdir / "studies" / "begin_in_dream" / path.stem
-        copy_world(args.logdir, folder)
-        scores = train_one(folder, SETTINGS[name], seed, args)
-        run = {"setting": name, "options": SETTINGS[name]._asdict(), "seed": seed} | terms
-        write_json(path, run | {"scores": scores})
-        shutil.rmtree(folder)
+    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only], terms)
+    keep_runs(missing, args.logdir / "studies" / "begin_in_dream", terms, partial(train_one, args))
 
 
-def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
+def train_one(args: Any, folder: Path, name: str, seed: int) -> dict[str, Any]:
     """The mean's score on the selection tracks after each real generation, its standard error over them, and how many
     real episodes C has learned from."""
+    setting = SETTINGS[name]
+    copy_world(args.logdir, folder)
     options = ["--seed", seed, "--eval-episodes", args.tracks, "--search", setting.search, "--sigma", setting.sigma]
     game, sizes, settings, dreaming = as_preset(folder, *options)
     settings = replace(settings, eval_every=1)
@@ -116,7 +109,7 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
                 scores[-1]["error"] = row["return/mean_error"]
                 if row["return/mean"] >= max(TARGETS):
                     break
-    return scores
+    return {"options": setting._asdict(), "scores": scores}
 
 
 def print_table(runs: Runs) -> None:

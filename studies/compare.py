@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -25,8 +26,7 @@ from matplotlib.figure import Figure
 from evolution.run import open_run
 from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings
 from evolution.train import evolve
-from studies.kept_runs import missing_runs, read_kept_runs, with_error
-from utils.checkpoints import write_json
+from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.locks import locked
 from utils.rollouts import rollout_pool
@@ -113,14 +113,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
     args = parser.parse_args(argv)
     settings = STUDIES[args.study]
-    if unknown := set(args.only or []) - settings.keys():
-        parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
+    args.only = args.only or list(settings)
+    check_names(parser, args.only, settings)
 
     out = args.out / args.study
     if args.logdir:
         train(args, settings, out)
-    elif not any(out.glob("*.json")):
-        raise UserError(f"{out}: no runs are kept there; train some with --logdir")
     runs = read_runs(out)
     print_table(runs)
     draw(runs, args.out / f"{args.study}.png")
@@ -129,21 +127,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
-    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only or settings], terms)
+    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only], terms)
     for name, _ in missing:
         if not settings[name].generations(args.episodes):
             raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
         first = driver_of_round_0(args.logdir)
         if settings[name].warm and not (first / "ctrl" / "best.tar").exists():
             raise UserError(f"{first}: no driver for {name!r}; make reproduce leaves one, and --only does without")
-    for (name, seed), path in missing.items():
-        print(f"== {name}, seed {seed} ==")
-        # A run that was stopped is not gone on with on other terms.
-        folder = args.logdir / "studies" / args.study / "_".join(map(str, [path.stem, *terms.values()]))
-        history = train_one(folder, settings[name], seed, args)
-        run = {"setting": name, "options": settings[name]._asdict(), "seed": seed} | terms
-        write_json(path, run | {"history": history})
-        shutil.rmtree(folder)
+    keep_runs(missing, args.logdir / "studies" / args.study, terms, partial(train_one, args))
 
 
 def driver_of_round_0(logdir: Path) -> Path:
@@ -151,8 +142,9 @@ def driver_of_round_0(logdir: Path) -> Path:
     return logdir.parent / "round_0"
 
 
-def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, float]]:
+def train_one(args: Any, folder: Path, name: str, seed: int) -> dict[str, Any]:
     """Train a run's C, going on if it was stopped; returns its history, whose last row has the mean's score."""
+    setting = STUDIES[args.study][name]
     for stage, script in (("vae", "trainvae.py"), ("mdrnn", "trainmdrnn.py")):
         if stage in setting.untrained:
             options = ["--logdir", folder, "--dataset", args.dataset, "--epochs", 0, "--seed", seed]
@@ -171,7 +163,7 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
         weights = load_world_weights(folder, sizes)
         with rollout_pool(game, kind, weights, device, cores(), settings.episodes, logs) as pool:
             evolve(run, settings, pool, generations=setting.generations(args.episodes))
-    return run.history
+    return {"options": setting._asdict(), "history": run.history}
 
 
 def read_runs(folder: Path) -> Runs:

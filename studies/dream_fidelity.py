@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
 from data.encoding import encode
@@ -28,9 +27,11 @@ from models.controller import Controller, drive_batch
 from models.sizes import Sizes
 from models.vae import to_images
 from models.world_model import padded
-from utils.checkpoints import load_checkpoint, write_json
+from studies.strips import save_strip
+from utils.checkpoints import file_to_resume, load_checkpoint, write_json
 from utils.commandline import ScriptParser, positive_float, positive_int, run_script
 from utils.dreams import Dreams
+from utils.locks import locked
 from utils.logs import CurveWriter
 from utils.rollouts import Episode, Recorder, drive_episode, rollout_pool
 from utils.run_folder import load_controller, load_dreams, load_driver, load_vae, load_world_weights
@@ -91,11 +92,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = {name: figures(episodes) for name, episodes in (dreamed | {"real": real}).items()}
     write_json(folder / "fidelity.json", {"horizons": HORIZONS, "correlations": correlations} | result)
     draw(real, dreamed, correlations, folder / "fidelity.png")
-    save_image(strip(args.logdir, dreams, controller, seeds[0]), folder / "strip.png")
-    history = load_checkpoint(folder / "best.tar", "train M first").get("history", [])
-    with CurveWriter(folder, history) as curves:
-        point = {f"fidelity/{name}": values[-1] for name, values in correlations.items()}
-        curves.add_figures(point, max(1, len(history)))
+    save_strip(*strip(args.logdir, dreams, controller, seeds[0]), folder / "strip.png")
+    log({f"fidelity/{name}": values[-1] for name, values in correlations.items()}, folder)
+
+
+def log(figures: dict[str, float], folder: Path) -> None:
+    """Add a point to the curves of a stage, at its last epoch; one that came without its training has no curves."""
+    path = file_to_resume(folder)
+    history = load_checkpoint(path, "train M again").get("history") if path else None
+    if history:
+        with locked(folder), CurveWriter(folder, history) as curves:
+            curves.add_figures(figures, len(history))
 
 
 def some_controllers(controller: Controller) -> np.ndarray:
@@ -167,8 +174,9 @@ class FrameRecorder(Recorder):
 
 
 @torch.inference_mode()
-def strip(logdir: Path, dreams: Dreams, controller: Controller, seed: int) -> Tensor:
-    """A picture (3, H, W) of what C sees in an episode, and below it in a dream that begins with the same frame."""
+def strip(logdir: Path, dreams: Dreams, controller: Controller, seed: int) -> tuple[Tensor, Tensor, range]:
+    """What C sees in an episode, and in a dream that begins with the same frame, (1, T, 3, 64, 64) each, and at which T
+    steps."""
     game, sizes, vae = dreams.game, controller.sizes, load_vae(logdir).eval()
     world, parameters = load_driver(logdir)
     episode = Episode(parameters, seed, recorder=FrameRecorder())
@@ -183,7 +191,8 @@ def strip(logdir: Path, dreams: Dreams, controller: Controller, seed: int) -> Te
             dreamed.append(vae.decoder(batch.latents[:1])[0])
         controllers = torch.from_numpy(parameters).expand(len(batch.latents), -1)
         batch.step(1, drive_batch(sizes, controllers, batch.latents, batch.hidden, batch.cell))
-    return make_grid([*to_images(frames), *dreamed[: len(frames)]], nrow=len(frames))
+    count = len(frames)  # fewer if the episode ended before
+    return to_images(frames)[None], torch.stack(dreamed)[None, :count], STRIP_STEPS[:count]
 
 
 def returns(episodes: Episodes, horizon: int | None = None) -> np.ndarray:

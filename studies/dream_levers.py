@@ -9,9 +9,9 @@ of the generations (rounded down) and after all. Each run is kept in <--out>/dre
 not repeated, so that this may be stopped at any time.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -24,10 +24,9 @@ from evolution.run import open_run
 from evolution.search import CMA_DIAGONAL, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import missing_runs, read_kept_runs, with_error
+from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
 from studies.scores import real_score
-from utils.checkpoints import write_json
-from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.run_folder import copy_world, fingerprint, load_dreams
@@ -68,18 +67,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a C is scored on")
     parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
     parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
-    parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
+    parser.add_argument(
+        "--only", nargs="+", default=list(SETTINGS), metavar="SETTING", help="some of the settings, by name"
+    )
     args = parser.parse_args(argv)
-    if unknown := set(args.only or []) - SETTINGS.keys():
-        parser.error(f"no setting {sorted(unknown)}; there are {list(SETTINGS)}")
+    check_names(parser, args.only, SETTINGS)
     if args.generations < 2:
         parser.error("argument --generations: at least 2, because C is scored after half of them as well")
 
     out = args.out / "dream_levers"
     if args.logdir:
         train(args, out)
-    elif not any(out.glob("*.json")):
-        raise UserError(f"{out}: no runs are kept there; train some with --logdir")
     runs = dict(sorted(read_kept_runs(out).items(), key=lambda item: -mean(real_means(item[1]))))
     print_table(runs)
     draw(runs, args.out / "dream_levers.png")
@@ -89,19 +87,14 @@ def train(args: Any, out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     models = fingerprint(args.logdir, "vae", "mdrnn")
     terms = {"generations": args.generations, "tracks": args.tracks, "models": models}
-    runs = [(name, seed) for seed in range(args.seeds) for name in args.only or SETTINGS]
-    for (name, seed), path in missing_runs(out, runs, terms).items():
-        print(f"== {name}, seed {seed} ==")
-        folder = args.logdir / "studies" / "dream_levers" / path.stem
-        copy_world(args.logdir, folder)
-        scores = train_one(folder, SETTINGS[name], seed, args)
-        run = {"setting": name, "options": SETTINGS[name]._asdict(), "seed": seed} | terms
-        write_json(path, run | {"scores": scores})
-        shutil.rmtree(folder)
+    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only], terms)
+    keep_runs(missing, args.logdir / "studies" / "dream_levers", terms, partial(train_one, args))
 
 
-def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict[str, Any]]:
+def train_one(args: Any, folder: Path, name: str, seed: int) -> dict[str, Any]:
     """Evolve C in the dream; its dreamed mean and its real returns after half of the generations and after all."""
+    setting = SETTINGS[name]
+    copy_world(args.logdir, folder)
     game, sizes, settings, dreaming = as_preset(folder, "--seed", seed, *setting.options)
     dreams = load_dreams(folder, replace(dreaming, horizon=setting.horizon))
     scores = []
@@ -113,7 +106,7 @@ def train_one(folder: Path, setting: Setting, seed: int, args: Any) -> list[dict
             returns, _ = real_score(folder, selection_tracks(args.tracks))
             print(f"dreamed {run.best:.1f}, real {returns.mean():.1f} +- {returns.std():.1f}")
             scores.append({"generations": generations, "dreamed": run.best, "real": returns.tolist()})
-    return scores
+    return {"options": setting._asdict(), "scores": scores}
 
 
 def real_means(runs: list[dict[str, Any]], which: int = -1) -> list[float]:

@@ -3,14 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from envs.dream import DreamSettings
 from envs.games import Game
 from evolution.search import SearchSettings
 from models.sizes import Sizes
-from traincontroller import parse_arguments, settings_of
-from utils.precision import fast_dtype
+from traincontroller import dreams_of, parse_arguments, settings_of
 from utils.run_folder import load_game
 
 
@@ -20,5 +17,4 @@ def as_preset(logdir: Path, *options: object) -> tuple[Game, Sizes, SearchSettin
     args = parse_arguments(["@presets/dream", "--logdir", str(logdir), *map(str, options)])
     game, sizes = load_game(logdir)
     settings = replace(settings_of(args), patience=game.patience)
-    dreaming = DreamSettings(args.temperature, dtype=fast_dtype(torch.device("cpu")), beginnings=args.beginnings)
-    return game, replace(sizes, inputs=args.inputs), settings, dreaming
+    return game, replace(sizes, inputs=args.inputs), settings, dreams_of(args)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
 from data.encoding import encode
@@ -28,6 +27,7 @@ from models.mdrnn import MDRNN
 from models.vae import VAE, to_images
 from models.world_model import padded
 from studies.scores import policy_lengths
+from studies.strips import save_strip
 from studies.survival import plot_survival
 from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_float, positive_int, run_script
@@ -38,7 +38,7 @@ from utils.tracks import selection_tracks
 CPU = torch.device("cpu")
 EARLY = 10  # steps: a dream that ends so much too early is as good
 SHOWN_BEFORE_END = 60  # steps
-STRIP_STEPS = slice(30, 100, 5)
+STRIP_STEPS = range(30, 100, 5)
 STRIP_ROWS = 3  # real ones, and as many dreams
 
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_tables(lengths, result)
     write_json(folder / "end_head.json", {name: steps.tolist() for name, steps in lengths.items()} | result)
     draw(lengths, ends, folder / "end_head.png")
-    save_image(strip(vae, dreams, files, seeds), folder / "end_head_strip.png")
+    save_strip(*strip(vae, dreams, files, seeds), STRIP_STEPS, folder / "end_head_strip.png")
 
 
 @torch.inference_mode()
@@ -173,22 +173,23 @@ def draw(lengths: dict[str, np.ndarray], ends: list[Ends], path: Path) -> None:
 
 
 @torch.inference_mode()
-def strip(vae: VAE, dreams: Dreams, files: list[Path], seeds: list[int]) -> Tensor:
-    """A picture (3, H, W): held-out rollouts, and below them dreams of random driving, which go on after an end."""
-    seeds, columns = seeds[:STRIP_ROWS], range(STRIP_STEPS.start, STRIP_STEPS.stop, STRIP_STEPS.step)
-    pictures = torch.zeros(STRIP_ROWS + len(seeds), len(columns), 3, 64, 64)
-    for row, file in enumerate(files[:STRIP_ROWS]):
+def strip(vae: VAE, dreams: Dreams, files: list[Path], seeds: list[int]) -> tuple[Tensor, Tensor]:
+    """Frames (R, T, 3, 64, 64) of held-out rollouts, black after their end, and of dreams of random driving, which go
+    on after an end."""
+    seeds, files = seeds[:STRIP_ROWS], files[:STRIP_ROWS]
+    real, dreamed = (torch.zeros(len(rows), len(STRIP_STEPS), 3, 64, 64) for rows in (files, seeds))
+    for row, file in zip(real, files, strict=True):
         (frames,) = load_rollout(file, ("observations",), vae.sizes)
-        images = to_images(torch.from_numpy(frames[STRIP_STEPS]))
-        pictures[row, : len(images)] = images
+        images = to_images(torch.from_numpy(frames[STRIP_STEPS.start : STRIP_STEPS.stop : STRIP_STEPS.step]))
+        row[: len(images)] = images
     batch, actions = DreamBatch(*dreams, len(seeds)), random_actions(dreams.game, seeds)
     for row, seed in enumerate(seeds):
         batch.reset(row, seed)
     for step in range(STRIP_STEPS.stop):
-        if step in columns:
-            pictures[STRIP_ROWS:, columns.index(step)] = vae.decoder(batch.latents[: len(seeds)])
+        if step in STRIP_STEPS:
+            dreamed[:, STRIP_STEPS.index(step)] = vae.decoder(batch.latents[: len(seeds)])
         batch.step(len(seeds), actions[:, step])
-    return make_grid(pictures.flatten(0, 1), nrow=len(columns))
+    return real, dreamed
 
 
 if __name__ == "__main__":

@@ -1,13 +1,22 @@
-"""The runs that a study keeps, a JSON file each: which are missing, whether they can be compared, and what their tables
-share."""
+"""The runs that a study keeps, a JSON file each: which are missing, whether they can be compared, how they are made,
+and what their tables share."""
 
+import argparse
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from utils.checkpoints import write_json
 from utils.commandline import UserError
+
+
+def check_names(parser: argparse.ArgumentParser, chosen: Collection[Any], settings: Iterable[Any]) -> None:
+    """End with one line and status 2 if one of the settings that --only names is not there."""
+    if unknown := set(chosen) - set(settings):
+        parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
 
 
 def missing_runs(folder: Path, runs: Iterable[tuple[str, int]], terms: dict[str, Any]) -> dict[tuple[str, int], Path]:
@@ -23,12 +32,30 @@ def missing_runs(folder: Path, runs: Iterable[tuple[str, int]], terms: dict[str,
     return {run: path for run, path in paths.items() if not path.exists()}
 
 
+def keep_runs(
+    missing: dict[tuple[str, int], Path],
+    folder: Path,
+    terms: dict[str, Any],
+    train_one: Callable[[Path, str, int], dict[str, Any]],
+) -> None:
+    """Make the runs that are missing: `train_one(run folder, setting, seed)` returns what is kept of each. The run
+    folders lie below `folder` until then, named by the terms: a run that was stopped does not go on with others."""
+    for (setting, seed), path in missing.items():
+        print(f"== {setting}, seed {seed} ==")
+        logdir = folder / "_".join(map(str, [path.stem, *terms.values()]))
+        result = train_one(logdir, setting, seed)
+        write_json(path, {"setting": setting, "seed": seed} | terms | result)
+        shutil.rmtree(logdir)
+
+
 def read_kept_runs(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The runs in a folder, by setting."""
+    """The runs in a folder, by setting. Raises UserError if there are none."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())
         runs.setdefault(run["setting"], []).append(run)
+    if not runs:
+        raise UserError(f"{folder}: no runs are kept there; train some with --logdir")
     return runs
 
 

@@ -14,13 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
-
-matplotlib.use("Agg")
-from matplotlib.figure import Figure
 
 from data.encoding import encode
 from data.loaders import find_rollouts, load_rollout, split_rollouts
@@ -120,7 +117,7 @@ def draw(result: dict, path: Path) -> None:
     for name in ("train", "test"):
         curve = [row[f"loss/gmm_{name}"] for row in result["history"]]
         loss.plot(range(1, len(curve) + 1), curve, label=name)
-    loss.set(xlabel="epoch", ylabel="nats a latent", title="negative log likelihood")
+    loss.set(xlabel="epoch", ylabel="nats, summed over a latent", title="negative log likelihood")
     steps = range(1, HORIZON + 1)
     for name, label in (("latent_m", "M, open loop"), ("latent_copy", "last latent kept")):
         latents.plot(steps, result[name], label=label)

@@ -8,18 +8,17 @@ then scored in new dreams and in real episodes, by which nothing is chosen but t
 <--out>/temperatures/, and one that lies there is not repeated, so that this may be stopped at any time.
 """
 
-import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import traincontroller
-from studies.kept_runs import missing_runs, read_kept_runs, with_error
+from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
 from studies.scores import dreamed_score, real_score
-from utils.checkpoints import write_json
-from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.commandline import ScriptParser, positive_int, run_script
 from utils.run_folder import copy_world, fingerprint
 from utils.tracks import TEST_TRACKS, selection_tracks
 
@@ -41,40 +40,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--preset", default="presets/takecover", help="how C evolves, but for temperature and length")
     parser.add_argument("--episodes", type=positive_int, default=100, help="dreams, and real episodes, of a score")
     parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
-    parser.add_argument("--only", nargs="+", type=float, metavar="TEMPERATURE", help="some of the temperatures")
+    parser.add_argument(
+        "--only", nargs="+", type=float, default=list(RUNS), metavar="TEMPERATURE", help="some of the temperatures"
+    )
     args = parser.parse_args(argv)
-    if unknown := set(args.only or []) - RUNS.keys():
-        parser.error(f"no temperature {sorted(unknown)}; there are {list(RUNS)}")
+    check_names(parser, args.only, RUNS)
 
     out = args.out / "temperatures"
     if args.logdir:
         train(args, out)
-    elif not any(out.glob("*.json")):
-        raise UserError(f"{out}: no runs are kept there; train some with --logdir")
     print_table(out)
 
 
 def train(args: Any, out: Path) -> None:
     """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
     models = fingerprint(args.logdir, "vae", "mdrnn")
-    terms = {"generations": args.generations, "episodes": args.episodes, "models": models}
-    temperatures = args.only or RUNS
-    runs = [(f"{key}", seed) for seed in range(max(RUNS.values())) for key in temperatures if seed < RUNS[key]]
-    for (temperature, seed), path in missing_runs(out, runs, terms).items():
-        print(f"== temperature {temperature}, seed {seed} ==")
-        logdir = args.logdir / "studies" / "temperatures" / path.stem
-        copy_world(args.logdir, logdir)
-        scores = train_one(args, logdir, float(temperature), seed)
-        write_json(path, {"setting": temperature, "seed": seed} | terms | scores)
-        shutil.rmtree(logdir)
+    terms = {"generations": args.generations, "episodes": args.episodes, "preset": Path(args.preset).name}
+    terms |= {"models": models}
+    runs = [(f"{key}", seed) for seed in range(max(RUNS.values())) for key in args.only if seed < RUNS[key]]
+    missing = missing_runs(out, runs, terms)
+    keep_runs(missing, args.logdir / "studies" / "temperatures", terms, partial(train_one, args))
 
 
-def train_one(args: Any, logdir: Path, temperature: float, seed: int) -> dict[str, Any]:
+def train_one(args: Any, logdir: Path, temperature: str, seed: int) -> dict[str, Any]:
     """Evolve C; returns its scores."""
+    copy_world(args.logdir, logdir)
     options = ["--logdir", logdir, "--temperature", temperature, "--seed", seed, "--generations", args.generations]
     traincontroller.main([f"@{args.preset}", *map(str, options)])
     # Not the dreams by which the best mean was chosen.
-    dreamed, _ = dreamed_score(logdir, temperature, list(TEST_TRACKS[: args.episodes]))
+    dreamed, _ = dreamed_score(logdir, float(temperature), list(TEST_TRACKS[: args.episodes]))
     real, _ = real_score(logdir, selection_tracks(args.episodes))
     print(f"dreamed {dreamed.mean():.0f} +- {dreamed.std():.0f}, real {real.mean():.0f} +- {real.std():.0f}")
     return {"dreamed": dreamed.tolist(), "real": real.tolist()}

@@ -426,6 +426,19 @@ def test_bad_files_are_named_with_the_mending_command(keys, tmp_path):
             load_rollout(path, keys)
 
 
+def test_arrays_of_different_lengths_are_no_rollout(tmp_path):
+    make_dataset(tmp_path, [300])
+    (path,) = find_rollouts(tmp_path)
+    with np.load(path) as file:
+        np.savez(path, **(dict(file) | {"observations": file["observations"][:299]}))
+    for read in (
+        lambda: FrameDataset([path], 1000),
+        lambda: LatentDataset([path], CARRACING_SIZES, lambda path: torch.zeros(2, 299, 32), 32),
+    ):
+        with pytest.raises(UserError, match=rf"{path}: not a rollout \(299 observations, 300 .*generation_script.py"):
+            read()
+
+
 def test_missing_and_empty_datasets(tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
         with pytest.raises(UserError, match=f"{folder}: no rollouts.*generation_script.py --rootdir {folder}"):

@@ -339,6 +339,7 @@ def test_the_window_passes_keys_on(folder, monkeypatch):
 
 @pytest.mark.parametrize("options", [
     ["--steps", 5],
+    ["--dream-steps", 5],
     ["--temperature", 9],
     ["--dream", "--side-by-side"],
     ["--human", "--record", "film.gif"],

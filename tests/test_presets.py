@@ -67,11 +67,15 @@ def test_a_preset_that_is_missing_is_one_line(tmp_path):
     ]
 
 
-def test_a_mistake_on_the_command_line_is_not_blamed_on_a_preset(preset):
+def test_a_mistake_on_the_command_line_is_not_blamed_on_a_preset(preset, capsys):
     parser = ScriptParser("some.py", None)
     parser.add_argument("--number", type=int)
     parser.add_argument("--other", type=int)
     word = preset("[some.py]\n--number 1\n")
     with pytest.raises(SystemExit):
         parser.parse_args([word, "--other", "x"])
+    for mistake in (["--number", "x"], ["--number=x"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args([word, *mistake])
+        assert word[1:] not in capsys.readouterr().err
     succeed(run("trainvae.py", "--help"))

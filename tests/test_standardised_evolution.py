@@ -12,9 +12,11 @@ from envs.dream import Starts
 from envs.games import TAKECOVER
 from evolution.cma import CmaEvolution
 from evolution.mirrored import MirroredEvolution
+from evolution.run import EvolutionRun
 from evolution.standardised import InputSpread, StandardisedEvolution, input_spread
 from models.controller import Controller
 from models.sizes import Sizes
+from utils.commandline import UserError
 
 SIZES = replace(TAKECOVER.sizes, latent=3, hidden=2, outputs=("signed", "signed"))
 INPUTS, SIZE = 7, 2 * 8
@@ -82,6 +84,14 @@ def test_a_damaged_spread_is_refused(name, value):
     state[name] = state[name][:-1] if value is None else torch.full((INPUTS,), value)
     with pytest.raises(ValueError, match="saved evolution|damaged"):
         evolution.load_state_dict(state)
+
+
+def test_a_search_over_standardised_inputs_does_not_go_on_without_them(tmp_path):
+    evolution = evolve(StandardisedEvolution(cma(np.zeros(SIZE)), SPREAD), 1)
+    EvolutionRun(tmp_path, TAKECOVER.name, SIZES, evolution, "a world").finish_generation({})
+    plain = EvolutionRun(tmp_path, TAKECOVER.name, SIZES, cma(np.zeros(SIZE)), "a world")
+    with pytest.raises(UserError, match=f"{tmp_path}.*standardised.*--noreload"):
+        plain.resume()
 
 
 def test_the_spread_is_that_of_later_moments():

@@ -125,7 +125,7 @@ def test_m_is_compared_with_the_real_game(learned, folder):
     assert result["ends"] == 1 and 0 <= result["foreseen"] <= result["foreseen_early"] <= 1
     assert (folder / "mdrnn" / "end_head.png").stat().st_size > 10_000
     strip = imageio.imread(folder / "mdrnn" / "end_head_strip.png")
-    assert strip.shape == (6 * 66 + 2, 14 * 66 + 2, 3) and strip[-60:].std() > 3
+    assert strip.shape[1] > 14 * 64 and min(strip[: len(strip) // 3].std(), strip[-len(strip) // 3 :].std()) > 10
 
 
 @pytest.mark.slow

@@ -242,10 +242,16 @@ def test_one_short_rollout_and_all_options(tiny_dataset, tmp_path):
     assert row["loss/test"] == pytest.approx(total / 34)
 
 
-def test_head_only_leaves_the_lstm_and_makes_a_dream_of_m(tiny_run, tiny_dataset):
+@pytest.mark.parametrize("shipped", [True, False])
+def test_head_only_leaves_the_lstm_and_makes_a_dream_of_m(shipped, tiny_run, tiny_dataset):
     options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples"]
     before = load_mdrnn(tiny_run).state_dict()
-    (tiny_run / "mdrnn" / "checkpoint.tar").unlink()  # as in a shipped folder
+    last = tiny_run / "mdrnn" / "checkpoint.tar"
+    if shipped:
+        last.unlink()
+    else:  # the last epoch was not the best
+        state = load_checkpoint(last, "")
+        save_checkpoint(last, state | {"state_dict": {name: 1.01 * value for name, value in before.items()}})
     succeed(run("trainmdrnn.py", *options, "--epochs", 2, "--include_reward", "--head-only"))
     load_dreams(tiny_run, DreamSettings())
     for name, weight in load_mdrnn(tiny_run).state_dict().items():
@@ -270,6 +276,26 @@ def test_the_learning_rate_rises_once_and_falls_in_every_epoch():
         assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
     # Of epochs shorter than the rise each begins where the last one ended.
     assert [rate_factor(epoch, 0, 10) * WARM_UP for epoch in range(3)] == pytest.approx([1, 11, 21])
+
+
+@both_trainers
+def test_no_epochs_leave_a_trained_model_as_it_is(script, stage, tiny_run, tiny_dataset):
+    (tiny_run / stage / "checkpoint.tar").unlink()  # as in a shipped folder
+    best = tiny_run / stage / "best.tar"
+    before = best.read_bytes()
+    assert "complete" in succeed(run(script, "--logdir", tiny_run, "--dataset", tiny_dataset, "--epochs", 0))
+    assert best.read_bytes() == before
+
+
+@both_trainers
+def test_training_goes_on_from_the_optimizer_of_an_older_pytorch(script, stage, tiny_run, tiny_dataset):
+    state = checkpoint(tiny_run, stage)
+    (group,) = state["optimizer"]["param_groups"]
+    group.pop("decoupled_weight_decay", None)  # which Adam has from 2.7 on
+    save_checkpoint(tiny_run / stage / "checkpoint.tar", state)
+    options = ["--logdir", tiny_run, "--dataset", tiny_dataset, "--nosamples", "--epochs", 2]
+    assert "going on after epoch 1" in succeed(run(script, *options))
+    assert len(checkpoint(tiny_run, stage)["history"]) == 2
 
 
 @pytest.mark.parametrize("optimizer", [None, torch.optim.RMSprop])

@@ -142,9 +142,13 @@ class ScriptParser(argparse.ArgumentParser):
 
     def parse_args(self, argv: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         words = sys.argv[1:] if argv is None else [str(word) for word in argv]
-        expanded = [
-            part for word in words for part in (self._read_preset(Path(word[1:])) if word[:1] == "@" else [word])
-        ]
+        expanded = []
+        for word in words:
+            if word[:1] == "@":
+                expanded += self._read_preset(Path(word[1:]))
+            else:
+                self._origins.pop(word.split("=")[0], None)  # an option given again here is not the preset's
+                expanded.append(word)
         args = super().parse_args(expanded, namespace)
         args.script = self.prog
         args.presets = [word[1:] for word in words if word[:1] == "@"]

@@ -5,9 +5,11 @@ from contextlib import AbstractContextManager
 import torch
 
 
-def fast_dtype(device: torch.device) -> torch.dtype:
+def fast_dtype(device: torch.device, float32: bool = False) -> torch.dtype:
     """bfloat16 where matrix products in it are faster than in float32 (GPUs, processors with AMX or
-    AVX512-BF16), float32 elsewhere."""
+    AVX512-BF16), float32 elsewhere, or if that is asked for."""
+    if float32:
+        return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     gains = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

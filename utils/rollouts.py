@@ -199,14 +199,14 @@ def rollout_pool(
     workers: int,
     episodes: int,
     log_dir: Path,
-    force_float32: bool = False,
+    float32: bool = False,
     cluster: RayCluster | None = None,
     environments: int = MAX_ENVIRONMENTS,
 ) -> Pool:
     """Workers that drive up to `episodes` episodes at a time, each in at most so many environments, with these V and M.
     Their logs go to `log_dir`. They are on the cluster if there is one."""
     game.make(kind).reset(seed=0)  # what is compiled is compiled once, rather than in each
-    dtype = torch.float32 if force_float32 else fast_dtype(device)
+    dtype = fast_dtype(device, float32)
     workers = min(workers if cluster is None else cluster.workers, episodes)
     environments = min(environments, math.ceil(episodes / workers))
     if cluster is not None:

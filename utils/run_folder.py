@@ -137,7 +137,8 @@ def _check_sizes(logdir: Path, stage: str, sizes: Sizes, wanted: Sizes) -> None:
     if replace(sizes, inputs="z", hidden_units=0) != replace(wanted, inputs="z", hidden_units=0):
         name, script = SCRIPTS[stage]
         path = logdir / stage / "best.tar"
-        raise UserError(f"{path}: of other sizes than the rest; train {name} again: python {script} --noreload")
+        command = f"python {script} --logdir {logdir} --noreload"
+        raise UserError(f"{path}: of other sizes than the rest; train {name} again: {command}")
 
 
 def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:

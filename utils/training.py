@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 from tqdm import tqdm
 
+from utils.checkpoints import file_to_resume
 from utils.commandline import add_device_argument, natural_int, positive_float, positive_int, uninterrupted
 from utils.curves import draw_loss_curve
 from utils.logs import CurveWriter
@@ -79,10 +80,11 @@ def add_training_arguments(
 
 def has_work(run: TrainingRun, epochs: int, reload: bool) -> bool:
     """Resume the run, if it is to be; False if there is nothing left to train. With `epochs` 0 an untrained model is
-    saved. Raises UserError as `TrainingRun.resume` and `is_complete` do."""
-    if reload and run.resume():
+    saved, if there is none. Raises UserError as `TrainingRun.resume` and `is_complete` do."""
+    begins = not reload or file_to_resume(run.folder) is None
+    if not begins and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.4f})")
-    if run.epoch == epochs == 0:
+    if begins and epochs == 0:
         run.save(best=True)
     return not run.is_complete(epochs)
 
@@ -139,7 +141,7 @@ def train_epoch(run: TrainingRun, objective: Objective, train_set: TrainingSet) 
 
 @torch.no_grad()
 def test_epoch(run: TrainingRun, objective: Objective, test_set: TrainingSet) -> Tensor:
-    """The mean of the loss's terms (K,) over the test set."""
+    """The mean of the loss's terms (K,) over the batches of the test set, weighted by their numbers of items."""
     run.model.eval()
     total = torch.zeros(len(objective.terms))
     for batch in torch.arange(len(test_set)).split(objective.batch_size):
