@@ -1,5 +1,5 @@
-"""A driver that has never driven while it learned: C evolves in M's dream alone. V and M learn from random rollouts, and
-after every round from ten rollouts of C. Rounds are small, so that C stays near what M has seen.
+"""A driver that has never driven while it learned: C evolves in M's dream alone. V and M learn from random rollouts,
+and after every round from ten rollouts of C. Rounds are small, so that C stays near what M has seen.
 
     python -m recipes.dream [RUN FOLDER]
 

@@ -129,18 +129,22 @@ def episodes_to(target: float, scores: list[dict[str, float]]) -> str:
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """The mean's score over the real episodes that C has learned from: a line for every run."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, group) in enumerate(runs.items()):
-        for run in group:
-            episodes, means = ([row[key] for row in run["scores"]] for key in ("episodes", "mean"))
-            axes.plot(episodes, means, marker=".", color=f"C{number}", label=name if run is group[0] else None)
-    for target in TARGETS:
-        axes.axhline(target, color="gray", linewidth=0.5)
-    axes.set(xlabel="real episodes that C has learned from", ylabel="return of the mean", title="C begins at")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    """The mean's score over the real episodes that C has learned from: a line for every run; at the right, its top."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    whole, top = figure.subplots(1, 2, sharex=True)
+    for axes in (whole, top):
+        for number, (name, group) in enumerate(runs.items()):
+            for run in group:
+                episodes, means = ([row[key] for row in run["scores"]] for key in ("episodes", "mean"))
+                axes.plot(episodes, means, marker=".", color=f"C{number}", label=name if run is group[0] else None)
+        for target in TARGETS:
+            axes.axhline(target, color="gray", linewidth=0.8, linestyle="--")
+        axes.set(xlabel="real episodes that C has learned from")
+        axes.grid(alpha=0.3)
+    whole.set(ylabel="return of the mean")
+    whole.legend(title="C begins at", fontsize=8)
+    top.set_ylim(min(TARGETS) - 20, max(TARGETS) + 10)
+    top.set_yticks(TARGETS)
     figure.savefig(path, dpi=120)
 
 
