@@ -91,7 +91,7 @@ def test_workers_change_nothing(untrained_run, tmp_path):
     episodes = [Episode(vector, track, patience=50) for vector in random_controllers(3) for track in range(2)]
     alone = drive_all(episode_runner(untrained_run, environments=6), episodes)
     weights = load_world_weights(untrained_run, CARRACING_SIZES)
-    with rollout_pool(CARRACING, "fast", weights, CPU, 2, len(episodes), tmp_path, force_float32=True) as pool:
+    with rollout_pool(CARRACING, "fast", weights, CPU, 2, len(episodes), tmp_path, float32=True) as pool:
         outcomes = dict(pool.run(episodes))
     assert [outcomes[number] for number in range(6)] == alone
 
