@@ -63,12 +63,12 @@ STUDIES: dict[str, dict[str, Setting]] = {
     "searches": {
         "mirrored pairs": Setting(EQUAL),
         "CMA-ES, diagonal": Setting(EQUAL | FEWER | {"search": CMA_DIAGONAL}),
-        "CMA-ES, diagonal, h times 4": Setting(FEWER | {"search": CMA_DIAGONAL}),
-        "CMA-ES, diagonal, 64 on 2 of 16 tracks": Setting(
+        "CMA-ES, diagonal, sigma 0.025, of h 0.1": Setting(FEWER | {"search": CMA_DIAGONAL}),
+        "CMA-ES, diagonal, 64 candidates on 2 of 16 tracks": Setting(
             EQUAL | {"search": CMA_DIAGONAL, "population": 64, "samples": 2, "tracks": 16}
         ),
-        "CMA-ES, full": Setting(EQUAL | FEWER | {"search": CMA}),
-        "CMA-ES, full, sigma 0.1": Setting(FEWER | {"search": CMA, "sigma": 0.1, "memory_sigma": 0.1}),
+        "CMA-ES, full covariance": Setting(EQUAL | FEWER | {"search": CMA}),
+        "CMA-ES, full covariance, sigma 0.1": Setting(FEWER | {"search": CMA, "sigma": 0.1, "memory_sigma": 0.1}),
         "CMA-ES, diagonal, sigma 0.1": Setting(FEWER | {"search": CMA_DIAGONAL, "sigma": 0.1, "memory_sigma": 0.1}),
     },
     "levers": {
