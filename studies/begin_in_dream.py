@@ -22,7 +22,7 @@ from evolution.run import open_run
 from evolution.search import MIRRORED, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
 from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
@@ -30,7 +30,6 @@ from utils.rollouts import rollout_pool
 from utils.run_folder import copy_world, fingerprint, load_dreams, load_world_weights
 from utils.workers import cores
 
-OUT = Path(__file__).parent.parent / "docs" / "results"
 TARGETS = (850, 906, 915)
 Runs = dict[str, list[dict[str, Any]]]  # by setting
 
@@ -56,16 +55,10 @@ SETTINGS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
-    parser.add_argument("--logdir", type=Path, help="run folder with V, M and C; without it, nothing is trained")
+    add_study_arguments(parser)
     parser.add_argument("--generations", type=positive_int, default=16, help="real ones of a run, at most")
-    parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a mean is scored on")
-    parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
-    parser.add_argument(
-        "--only", nargs="+", default=list(SETTINGS), metavar="SETTING", help="some of the settings, by name"
-    )
     args = parser.parse_args(argv)
-    check_names(parser, args.only, SETTINGS)
+    args.only = chosen_settings(parser, args.only, SETTINGS)
 
     out = args.out / "begin_in_dream"
     if args.logdir:

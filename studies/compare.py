@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from evolution.run import open_run
 from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings
 from evolution.train import evolve
-from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.locks import locked
 from utils.rollouts import rollout_pool
@@ -102,19 +102,14 @@ STUDIES: dict[str, dict[str, Setting]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
     parser.add_argument("study", choices=list(STUDIES), help="which settings to compare")
-    parser.add_argument("--logdir", type=Path, help="run folder with V and M; without it, nothing is trained")
+    add_study_arguments(parser)
     parser.add_argument(
         "--dataset", type=Path, default=Path("datasets/carracing"), help="rollouts, for untrained models"
     )
     parser.add_argument("--episodes", type=positive_int, default=2560, help="budget of a run")
-    parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a mean is scored on")
-    parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="where the runs are kept")
-    parser.add_argument("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
     args = parser.parse_args(argv)
     settings = STUDIES[args.study]
-    args.only = args.only or list(settings)
-    check_names(parser, args.only, settings)
+    args.only = chosen_settings(parser, args.only, settings)
 
     out = args.out / args.study
     if args.logdir:

@@ -24,7 +24,7 @@ from evolution.run import open_run
 from evolution.search import CMA_DIAGONAL, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
 from studies.scores import real_score
 from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
@@ -33,7 +33,6 @@ from utils.run_folder import copy_world, fingerprint, load_dreams
 from utils.tracks import selection_tracks
 from utils.workers import cores
 
-OUT = Path(__file__).parent.parent / "docs" / "results"
 Runs = dict[str, list[dict[str, Any]]]  # by setting
 
 
@@ -62,16 +61,10 @@ SETTINGS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
-    parser.add_argument("--logdir", type=Path, help="run folder with V and M; without it, nothing is trained")
+    add_study_arguments(parser)
     parser.add_argument("--generations", type=positive_int, default=80, help="of a run")
-    parser.add_argument("--tracks", type=positive_int, default=100, help="tracks that a C is scored on")
-    parser.add_argument("--seeds", type=positive_int, default=3, help="runs of each setting")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
-    parser.add_argument(
-        "--only", nargs="+", default=list(SETTINGS), metavar="SETTING", help="some of the settings, by name"
-    )
     args = parser.parse_args(argv)
-    check_names(parser, args.only, SETTINGS)
+    args.only = chosen_settings(parser, args.only, SETTINGS)
     if args.generations < 2:
         parser.error("argument --generations: at least 2, because C is scored after half of them as well")
 

@@ -4,19 +4,33 @@ and what their tables share."""
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from utils.checkpoints import write_json
-from utils.commandline import UserError
+from utils.commandline import UserError, positive_int
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+T = TypeVar("T", str, float)  # a setting's name
 
 
-def check_names(parser: argparse.ArgumentParser, chosen: Collection[Any], settings: Iterable[Any]) -> None:
-    """End with one line and status 2 if one of the settings that --only names is not there."""
-    if unknown := set(chosen) - set(settings):
-        parser.error(f"no setting {sorted(unknown)}; there are {list(settings)}")
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of studies that score every run on selection tracks."""
+    option = parser.add_argument
+    option("--logdir", type=Path, help="run folder with V and M; without it, nothing is trained")
+    option("--tracks", type=positive_int, default=100, help="tracks that a C is scored on")
+    option("--seeds", type=positive_int, default=3, help="runs of each setting")
+    option("--out", type=Path, default=RESULTS, help="where the runs are kept")
+    option("--only", nargs="+", metavar="SETTING", help="some of the settings, by name")
+
+
+def chosen_settings(parser: argparse.ArgumentParser, only: list[T] | None, settings: Iterable[T]) -> list[T]:
+    """Those that --only names, or all. Ends with one line and status 2 if one is not there."""
+    if unknown := set(only or []) - set(settings):
+        parser.error(f"no setting {sorted(map(str, unknown))}; there are {list(settings)}")
+    return only or list(settings)
 
 
 def missing_runs(folder: Path, runs: Iterable[tuple[str, int]], terms: dict[str, Any]) -> dict[tuple[str, int], Path]:

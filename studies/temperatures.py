@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 import traincontroller
-from studies.kept_runs import check_names, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import RESULTS, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
 from studies.scores import dreamed_score, real_score
 from utils.commandline import ScriptParser, positive_int, run_script
 from utils.run_folder import copy_world, fingerprint
 from utils.tracks import TEST_TRACKS, selection_tracks
 
-OUT = Path(__file__).parent.parent / "docs" / "results"
 RUNS = {0.1: 1, 0.5: 1, 1.0: 3, 1.15: 3, 1.3: 1}  # of each temperature, with seeds 0, 1, 2
 PAPER = {  # dreamed and real score
     0.1: ("2086 ± 140", "193 ± 58"),
@@ -39,12 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--generations", type=positive_int, default=100, help="of a run")
     parser.add_argument("--preset", default="presets/takecover", help="how C evolves, but for temperature and length")
     parser.add_argument("--episodes", type=positive_int, default=100, help="dreams, and real episodes, of a score")
-    parser.add_argument("--out", type=Path, default=OUT, help="where the runs are kept")
-    parser.add_argument(
-        "--only", nargs="+", type=float, default=list(RUNS), metavar="TEMPERATURE", help="some of the temperatures"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the runs are kept")
+    parser.add_argument("--only", nargs="+", type=float, metavar="TEMPERATURE", help="some of the temperatures")
     args = parser.parse_args(argv)
-    check_names(parser, args.only, RUNS)
+    args.only = chosen_settings(parser, args.only, RUNS)
 
     out = args.out / "temperatures"
     if args.logdir:
