@@ -133,6 +133,7 @@ def settings_of(args: argparse.Namespace) -> SearchSettings:
 
 
 def dreams_of(args: argparse.Namespace) -> DreamSettings:
+    """How C dreams: in half precision where that is faster, as it learns on the CPU there."""
     dtype = fast_dtype(torch.device("cpu"), args.float32)
     return DreamSettings(args.temperature, dtype=dtype, beginnings=args.beginnings)
 
