@@ -22,16 +22,21 @@ CAREFUL = ["--search", "mirrored-by-size", "--sigma", 0.025]
 
 def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.dream", __doc__, argv, "dream", "dream")
-    recipe.generate(0, 100)
-    recipe.train("vae_0", "trainvae.py", "--epochs", 3)
-    learn(recipe, 1, range(1, SECOND_V), 15, 16)
-    recipe.train("vae_1", "trainvae.py", "--epochs", 8)
-    recipe.forget(SECOND_V, "mdrnn", "ctrl")  # what they see means something else now, and M may not get over it
+    begin(recipe, SECOND_V)
     learn(recipe, SECOND_V, range(SECOND_V, 20), 120, 40)
     recipe.forget(20, "ctrl")  # it may have found what M did not know, and be far from good driving
     learn(recipe, SECOND_V, range(20, 25), 120, 40)
     learn(recipe, SECOND_V, range(25, 51), 120, 80, *CAREFUL)
     recipe.score()
+
+
+def begin(recipe: Recipe, second_v: int) -> None:
+    """Random rollouts, and the rounds up to the one before which V learns from what it has seen so far."""
+    recipe.generate(0, 100)
+    recipe.train("vae_0", "trainvae.py", "--epochs", 3)
+    learn(recipe, 1, range(1, second_v), 15, 16)
+    recipe.train("vae_1", "trainvae.py", "--epochs", 8)
+    recipe.forget(second_v, "mdrnn", "ctrl")  # what they see means something else now, and M may not get over it
 
 
 def learn(recipe: Recipe, began: int, rounds: range, more_epochs: int, generations: int, *options: object) -> None:

@@ -9,7 +9,7 @@ any time, the same command goes on where it was.
 from collections.abc import Sequence
 from functools import partial
 
-from recipes.dream import epochs, learn
+from recipes.dream import begin, epochs, learn
 from recipes.steps import open_recipe
 from utils.commandline import run_script
 
@@ -22,11 +22,7 @@ REALITY = ["--env", "fast", "--temperature", 1, "--beginnings", 1]
 
 def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.dream_first", __doc__, argv, "dream", "dream_first")
-    recipe.generate(0, 100)
-    recipe.train("vae_0", "trainvae.py", "--epochs", 3)
-    learn(recipe, 1, range(1, SECOND_V), 15, 16)
-    recipe.train("vae_1", "trainvae.py", "--epochs", 8)
-    recipe.forget(SECOND_V, "mdrnn", "ctrl")  # what they see means something else now
+    begin(recipe, SECOND_V)
     learn(recipe, SECOND_V, range(SECOND_V, ROUNDS + 1), MORE_EPOCHS, 40)
     recipe.train("mdrnn_last", "trainmdrnn.py", "--epochs", MORE_EPOCHS + epochs(SECOND_V, ROUNDS + 1))
     recipe.forget(ROUNDS + 1, "ctrl")  # with what M knows now, a new one gets further

@@ -21,12 +21,19 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 
 from evolution.run import open_run
 from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings
 from evolution.train import evolve
-from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import (
+    add_study_arguments,
+    chosen_settings,
+    draw_dots,
+    keep_runs,
+    missing_runs,
+    read_kept_runs,
+    with_error,
+)
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.locks import locked
 from utils.rollouts import rollout_pool
@@ -116,7 +123,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         train(args, settings, out)
     runs = read_runs(out)
     print_table(runs)
-    draw(runs, args.out / f"{args.study}.png")
+    means = {
+        name: tuple([run[which]["return/mean"] for run in scored] for which in (0, -1)) for name, scored in runs.items()
+    }
+    labels = ("after half of the episodes", "after all")
+    draw_dots(means, labels, "return of the distribution's mean; a dot is a run", args.out / f"{args.study}.png")
 
 
 def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
@@ -180,22 +191,6 @@ def print_table(runs: Runs) -> None:
         cells += [f"± {mean([run[-1]['return/mean_spread'] for run in scored]):.0f}"]
         cells += [f"{mean([run[-1]['seconds'] for run in scored]) / 60:.1f}"]
         print(f"| {' | '.join(map(str, cells))} |")
-
-
-def draw(runs: Runs, path: Path) -> None:
-    """Every run as two dots in the line of its setting."""
-    figure = Figure(figsize=(9, 1.2 + 0.35 * len(runs)), layout="constrained")
-    axes = figure.subplots()
-    for line, scored in enumerate(runs.values()):
-        for which, fill, label in ((0, "none", "after half of the episodes"), (-1, "C0", "after all")):
-            values = [run[which]["return/mean"] for run in scored]
-            axes.plot(values, [line] * len(values), "o", color="C0", mfc=fill, label=None if line else label)
-    axes.set_yticks(range(len(runs)), list(runs))
-    axes.invert_yaxis()
-    axes.set(xlabel="return of the distribution's mean; a dot is a run")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

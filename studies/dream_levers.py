@@ -17,14 +17,21 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from envs.games import DREAM
 from evolution.run import open_run
 from evolution.search import CMA_DIAGONAL, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import (
+    add_study_arguments,
+    chosen_settings,
+    draw_dots,
+    keep_runs,
+    missing_runs,
+    read_kept_runs,
+    with_error,
+)
 from studies.scores import real_score
 from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
@@ -73,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         train(args, out)
     runs = dict(sorted(read_kept_runs(out).items(), key=lambda item: -mean(real_means(item[1]))))
     print_table(runs)
-    draw(runs, args.out / "dream_levers.png")
+    dots = {name: ([run["scores"][-1]["dreamed"] for run in group], real_means(group)) for name, group in runs.items()}
+    draw_dots(dots, ("dreamed", "real"), "return; a dot is a run", args.out / "dream_levers.png")
 
 
 def train(args: Any, out: Path) -> None:
@@ -117,22 +125,6 @@ def print_table(runs: Runs) -> None:
         cells += [" ".join(f"{value:.0f}" for value in real_means(group))]
         cells += [f"± {real.std(axis=1).mean():.0f}", f"{(real < 500).mean():.0%}"]
         print(f"| {' | '.join(cells)} |")
-
-
-def draw(runs: Runs, path: Path) -> None:
-    """Every run as two dots in the line of its setting: what its C earns, and what it dreams."""
-    figure = Figure(figsize=(9, 1.2 + 0.35 * len(runs)), layout="constrained")
-    axes = figure.subplots()
-    for line, group in enumerate(runs.values()):
-        dreamed = [run["scores"][-1]["dreamed"] for run in group]
-        for values, fill, label in ((dreamed, "none", "dreamed"), (real_means(group), "C0", "real")):
-            axes.plot(values, [line] * len(group), "o", color="C0", mfc=fill, label=None if line else label)
-    axes.set_yticks(range(len(runs)), list(runs))
-    axes.invert_yaxis()
-    axes.set(xlabel="return; a dot is a run")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ and what their tables share."""
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, TypeVar
+
+from matplotlib.figure import Figure
 
 from utils.checkpoints import write_json
 from utils.commandline import UserError, positive_int
@@ -76,3 +78,18 @@ def read_kept_runs(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def with_error(values: list[float]) -> str:
     """Mean and standard error of several runs."""
     return f"{mean(values):.0f} ± {stdev(values) / len(values) ** 0.5:.0f}" if len(values) > 1 else f"{values[0]:.0f}"
+
+
+def draw_dots(rows: Mapping[str, Sequence[list[float]]], labels: Sequence[str], xlabel: str, path: Path) -> None:
+    """Every run as two dots in the line of its setting, an open and a filled one: rows has both numbers of its runs."""
+    figure = Figure(figsize=(9, 1.2 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for line, both in enumerate(rows.values()):
+        for values, fill, label in zip(both, ("none", "C0"), labels, strict=True):
+            axes.plot(values, [line] * len(values), "o", color="C0", mfc=fill, label=None if line else label)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set(xlabel=xlabel)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    figure.savefig(path, dpi=110)
