@@ -16,34 +16,38 @@ from envs import make_env
 from envs.carracing_truth import QUANTITIES, true_state
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES
-from studies import begin_in_dream, dream_levers
-from studies.compare import STUDIES
+from studies import begin_in_dream, dream_levers, dream_memories
+from studies.compare import STUDIES, Setting
 from studies.dreaming import as_preset
 from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.dreams import dream_pool
 from utils.logs import logged_steps
+from utils.rollouts import Episode
+from utils.run_folder import fingerprint, load_dreams
 
 
 @pytest.mark.slow
-def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path):
+def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(STUDIES["ablations"], "untrained M", Setting({"population": 16}, untrained=("mdrnn",)))
     arguments = ["ablations", "--logdir", trained, "--dataset", tiny_dataset, "--out", tmp_path, "--seeds", 1]
-    arguments += ["--episodes", 128, "--tracks", 2, "--only", "untrained M"]
+    arguments += ["--episodes", 16, "--tracks", 2, "--only", "untrained M"]
     output = succeed(run("-m", "studies.compare", *arguments))
     (path,) = (tmp_path / "ablations").glob("*.json")
     kept = json.loads(path.read_text())
     assert kept["setting"] == "untrained M" and kept["seed"] == 0
     last = kept["history"][-1]
-    assert last["episodes"] == 128
+    assert last["episodes"] == 16
     mean, spread, minutes = last["return/mean"], last["return/mean_spread"], last["seconds"] / 60
-    row = f"| untrained M | 1 | 128 | {mean:.0f} | {mean:.0f} | {mean:.0f} | ± {spread:.0f} | {minutes:.1f} |"
+    row = f"| untrained M | 1 | 16 | {mean:.0f} | {mean:.0f} | {mean:.0f} | ± {spread:.0f} | {minutes:.1f} |"
     assert row in output
     assert imageio.imread(tmp_path / "ablations.png").std() > 10
     modified = path.stat().st_mtime_ns
     assert row in succeed(run("-m", "studies.compare", *arguments))  # and does not do it again
     assert path.stat().st_mtime_ns == modified
-    other_budget = run("-m", "studies.compare", *arguments, "--episodes", 256)
-    assert other_budget.returncode == 1 and "'episodes': 128" in other_budget.stderr
-    too_few = run("-m", "studies.compare", *arguments, "--episodes", 100, "--out", tmp_path / "empty")
-    assert_one_line_error(too_few, "--episodes 100")
+    other_budget = run("-m", "studies.compare", *arguments, "--episodes", 32)
+    assert other_budget.returncode == 1 and "'episodes': 16" in other_budget.stderr
+    too_few = run("-m", "studies.compare", *arguments, "--episodes", 10, "--out", tmp_path / "empty")
+    assert_one_line_error(too_few, "--episodes 10")
     # What is kept can be shown without the models.
     assert row in succeed(run("-m", "studies.compare", "ablations", "--out", tmp_path))
     assert_one_line_error(run("-m", "studies.compare", "levers", "--out", tmp_path), "levers", "--logdir")
@@ -99,15 +103,16 @@ def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
 def test_c_begins_in_the_dream_and_goes_on_in_reality(dreamer, tmp_path, monkeypatch):
     logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
     monkeypatch.setitem(begin_in_dream.SETTINGS, "both", begin_in_dream.Setting(first=2, between=1))
+    monkeypatch.setattr(begin_in_dream, "as_preset", lambda *options: as_preset(*options, "--pop-size", 16))
     arguments = ["--logdir", logdir, "--out", tmp_path, "--seeds", 1, "--generations", 2, "--tracks", 2]
     output = succeed(run("-m", "studies.begin_in_dream", *arguments, "--only", "both"))
     kept = json.loads((tmp_path / "begin_in_dream" / "both_0.json").read_text())
-    assert [row["episodes"] for row in kept["scores"]] == [128, 256]  # real ones alone
+    assert [row["episodes"] for row in kept["scores"]] == [16, 32]  # real ones alone
     assert [f"generation {number}: " in output for number in range(1, 7)] == [True] * 5 + [False]
     last = re.search(r"generation 5: .* mean of the distribution (\S+) ", output)
     assert last and f"{kept['scores'][-1]['mean']:.1f}" == last[1]
     best = max(row["mean"] for row in kept["scores"])
-    row = f"| both | 1 | (not in 256) | (not in 256) | (not in 256) | {best:.0f} |"
+    row = f"| both | 1 | (not in 32) | (not in 32) | (not in 32) | {best:.0f} |"
     assert row in output and row in succeed(run("-m", "studies.begin_in_dream", "--out", tmp_path))
     assert imageio.imread(tmp_path / "begin_in_dream.png").std() > 10
     assert not (logdir / "studies" / "begin_in_dream" / "both_0").exists()
@@ -127,6 +132,31 @@ def test_what_makes_a_dreamt_driver_good_is_compared(dreamer, tmp_path):
     assert row in output and row in succeed(run("-m", "studies.dream_levers", "--out", tmp_path))
     assert imageio.imread(tmp_path / "dream_levers.png").std() > 10
     assert not any((logdir / "studies" / "dream_levers").iterdir())
+
+
+@pytest.mark.slow
+def test_c_dreams_in_several_memories(dreamer, tiny_dataset, tmp_path):
+    logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
+    arguments = ["--logdir", logdir, "--dataset", tiny_dataset, "--random", tiny_dataset, "--out", tmp_path]
+    arguments += ["--epochs", 1, "--seeds", 2, "--generations", 2, "--tracks", 2, "--only", "several M"]
+    output = succeed(run("-m", "studies.dream_memories", *arguments))
+    kept = [json.loads((tmp_path / "dream_memories" / f"several_M_{seed}.json").read_text()) for seed in range(2)]
+    real = [np.mean(one["real"]) for one in kept]
+    row = f"| {real[0]:.0f} {real[1]:.0f} |"
+    assert row in output and row in succeed(run("-m", "studies.dream_memories", "--out", tmp_path))
+    assert kept[0]["dreamed"] != kept[1]["dreamed"]
+    assert run("-m", "studies.dream_memories", *arguments[:4]).returncode == 2  # without --random
+
+    worlds = [logdir / "studies" / "memories" / f"own_{seed}" for seed in range(2)]
+    assert fingerprint(worlds[0], "mdrnn") != fingerprint(worlds[1], "mdrnn")
+    game, sizes, settings, dreaming = as_preset(logdir)
+    episodes = [Episode(np.zeros(sizes.controller, np.float32), seed, 50) for seed in (3, 4, 6, 8, 11)]
+    pools = [dream_pool(load_dreams(world, dreaming), sizes, 1, 5, tmp_path / "tmp") for world in worlds]
+    with pools[0], pools[1]:
+        alone = [dict(pool.run(episodes)) for pool in pools]
+        together = dict(dream_memories.DreamsOfMany(pools).run(episodes))
+    assert alone[0] != alone[1]
+    assert together == {number: alone[episode.seed % 2][number] for number, episode in enumerate(episodes)}
 
 
 def test_the_settings_of_dreams_can_be():

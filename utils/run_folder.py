@@ -205,8 +205,13 @@ def load_driver(logdir: Path) -> tuple[WorldModel, np.ndarray]:
 def copy_world(logdir: Path, target: Path) -> None:
     """V and M of a run folder, for another one."""
     for stage in ("vae", "mdrnn"):
-        (target / stage).mkdir(parents=True, exist_ok=True)
-        shutil.copy(logdir / stage / "best.tar", target / stage)
+        copy_stage(logdir, target, stage)
+
+
+def copy_stage(logdir: Path, target: Path, stage: str) -> None:
+    """The best model of a stage, for another run folder."""
+    (target / stage).mkdir(parents=True, exist_ok=True)
+    shutil.copy(logdir / stage / "best.tar", target / stage)
 
 
 def fingerprint(logdir: Path, *stages: str) -> str:
