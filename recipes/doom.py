@@ -8,7 +8,6 @@ The rollouts go to datasets/<path of the run folder, / as _>. Before C begins, M
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 from recipes.steps import open_recipe
 from utils.commandline import run_script
@@ -29,4 +28,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_script(partial(main, None))
+    run_script(main)

@@ -8,7 +8,6 @@ was.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 from recipes.steps import Recipe, open_recipe
 from utils.commandline import run_script
@@ -55,4 +54,4 @@ def epochs(first: int, last: int) -> int:
 
 
 if __name__ == "__main__":
-    run_script(partial(main, None))
+    run_script(main)

@@ -7,7 +7,6 @@ any time, the same command goes on where it was.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 from recipes.dream import begin, epochs, learn
 from recipes.steps import open_recipe
@@ -32,4 +31,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_script(partial(main, None))
+    run_script(main)

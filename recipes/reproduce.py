@@ -10,7 +10,6 @@ and round_1, run folders of their own. Stopped at any time, the same command goe
 
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from recipes.steps import Recipe, open_recipe
@@ -53,4 +52,4 @@ def keep(logdir: Path, number: int) -> None:
 
 
 if __name__ == "__main__":
-    run_script(partial(main, None))
+    run_script(main)
