@@ -10,32 +10,17 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
 
     history: one row a generation, as traincontroller.py keeps it.
     """
-    episodes = [row["episodes"] for row in history]
+    episodes, worst, best = ([row[tag] for row in history] for tag in ("episodes", "return/worst", "return/best"))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(
-        episodes,
-        [row["return/worst"] for row in history],
-        [row["return/best"] for row in history],
-        alpha=0.2,
-        label="population, worst to best",
-    )
-    axes.plot(episodes, [row["return/population"] for row in history], label="population mean")
-    scored = [row for row in history if "return/mean" in row]
-    axes.plot(
-        [row["episodes"] for row in scored],
-        [row["return/mean"] for row in scored],
-        marker="o",
-        label="distribution mean on the selection episodes",
-    )
-    compared = [row for row in history if "eval_env/return/mean" in row]
-    if compared:
-        axes.plot(
-            [row["episodes"] for row in compared],
-            [row["eval_env/return/mean"] for row in compared],
-            marker="s",
-            label="the same in the real environment (--eval-env)",
-        )
+    axes.fill_between(episodes, worst, best, alpha=0.2, label="population, worst to best")
+    for tag, marker, label in (
+        ("return/population", None, "population mean"),
+        ("return/mean", "o", "distribution mean on the selection episodes"),
+        ("eval_env/return/mean", "s", "the same in the real environment (--eval-env)"),
+    ):
+        if known := [(row["episodes"], row[tag]) for row in history if tag in row]:
+            axes.plot(*zip(*known, strict=True), marker=marker, label=label)
     axes.set(xlabel="episodes", ylabel="return", title="C: evolution")
     axes.legend()
     axes.grid(alpha=0.3)
