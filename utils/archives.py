@@ -4,6 +4,8 @@ memory than it should, whatever the file says of itself."""
 import io
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +24,15 @@ def read_arrays(path: Path, keys: tuple[str, ...]) -> list[np.ndarray]:
 
     Unlike np.load it believes neither a header nor the size that it claims before the checksum is verified.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [_read_array(archive, key) for key in keys]
-    except (KeyError, DamagedFile):
-        raise
-    except Exception as error:  # whatever zipfile, zlib and NumPy may say of mistakes inside a file
-        raise _damage(error) from None
+    with _opened(path) as archive:
+        return [_read_array(archive, key) for key in keys]
 
 
 def array_names(path: Path) -> set[str]:
     """The names of the arrays in a npz file, by its directory alone. Raises DamagedFile if that cannot be read, or
     OSError if the file cannot be opened."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except Exception as error:
-        raise _damage(error) from None
+    with _opened(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
 def _read_array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
@@ -66,24 +60,25 @@ def check_archive(path: Path) -> None:
     with open(path, "rb") as file:
         if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
             return
+    with _opened(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise DamagedFile("it is compressed")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise DamagedFile("it claims to be larger than it is")
+        if name := archive.testzip():
+            raise DamagedFile(f"the checksum of {name} is wrong")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip file to read from. Whatever zipfile, zlib and NumPy say of mistakes inside it becomes a DamagedFile; a
+    KeyError, and the OSError of a file that cannot be opened, stay as they are."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise DamagedFile("it is compressed")
-            if sum(member.file_size for member in members) > path.stat().st_size:
-                raise DamagedFile("it claims to be larger than it is")
-            if name := archive.testzip():
-                raise DamagedFile(f"the checksum of {name} is wrong")
-    except DamagedFile:
-        raise
+            yield archive
     except Exception as error:
-        raise _damage(error) from None
-
-
-def _damage(error: Exception) -> Exception:
-    """The error of a file that could be opened; that of one that could not stays as it is."""
-    if isinstance(error, OSError) and error.filename:
-        return error
-    lines = str(error).split("\n")
-    return DamagedFile(lines[0] or type(error).__name__)
+        if isinstance(error, DamagedFile | KeyError) or (isinstance(error, OSError) and error.filename):
+            raise
+        lines = str(error).split("\n")
+        raise DamagedFile(lines[0] or type(error).__name__) from None
