@@ -57,7 +57,7 @@ class DreamBatch:
         self._starts = starts
         self._beginnings_share = settings.beginnings
         self._horizon = settings.horizon or game.max_steps
-        self._model = DreamModel(weights, settings.temperature, settings.dtype)
+        self.model = DreamModel(weights, settings.temperature, settings.dtype)
         sizes, count = weights.sizes, padded(count)
         self.latents = torch.zeros(count, sizes.latent)
         self.hidden = torch.zeros(count, sizes.hidden)
@@ -72,15 +72,6 @@ class DreamBatch:
         self._stalled = np.zeros(count, int)  # steps since progress was last predicted
         groups = (np.flatnonzero(starts.steps == 0), np.arange(len(starts.steps)))
         self._beginnings, self._anywhere = groups if len(groups[0]) else (groups[1], groups[1])
-
-    @property
-    def temperature(self) -> float:
-        """Of the steps to come."""
-        return self._model.temperature
-
-    @temperature.setter
-    def temperature(self, temperature: float) -> None:
-        self._model.temperature = temperature
 
     def reset(self, row: int, seed: int, patience: int = 0) -> None:
         """Begin a dream, which is ended after `patience` steps without progress (0: never)."""
@@ -117,7 +108,7 @@ class DreamBatch:
         for row in np.flatnonzero(ahead[:count] == 0).tolist():
             self._draw_noise(row)
         noise = self._noise[np.arange(rows), ahead]
-        dreamed = self._model.step(actions, self.latents[:rows], self.hidden[:rows], self.cell[:rows], noise)
+        dreamed = self.model.step(actions, self.latents[:rows], self.hidden[:rows], self.cell[:rows], noise)
         self.latents[:rows], self.terminal_logits[:rows] = dreamed.latents, dreamed.terminal_logits
         predicted, earned = dreamed.rewards[:count].double().numpy(), self._game.step_reward
         rewards = predicted if earned is None else np.full(count, earned)
@@ -131,7 +122,7 @@ class DreamBatch:
         return Steps(rewards, -self._game.idle_reward * left, terminated, truncated)
 
     def _draw_noise(self, row: int) -> None:
-        generator, (normals, uniforms) = self._generators[row], self._model.sizes.noise
+        generator, (normals, uniforms) = self._generators[row], self.model.sizes.noise
         self._noise[row, :, :normals] = torch.from_numpy(
             generator.standard_normal((NOISE_AHEAD, normals), dtype=np.float32)
         )
@@ -211,11 +202,11 @@ class DreamEnv(gymnasium.Env):
     @property
     def temperature(self) -> float:
         """Of the steps to come; it may be changed within a dream."""
-        return self._dreams.temperature
+        return self._dreams.model.temperature
 
     @temperature.setter
     def temperature(self, temperature: float) -> None:
-        self._dreams.temperature = temperature
+        self._dreams.model.temperature = temperature
 
     def render(self) -> np.ndarray | None:
         """The frame enlarged without blur, (512, 512, 3); None without a render mode."""
