@@ -80,19 +80,11 @@ class DreamBatch:
         start = group[generator.integers(len(group))]
         mu, logsigma = self._starts.mu[start], self._starts.logsigma[start]
         latent = mu + np.exp(logsigma) * generator.standard_normal(len(mu), np.float32)
-        self.begin_at(row, latent, self._starts.hidden[start], self._starts.cell[start], generator, patience)
+        self.begin_at(row, [latent, self._starts.hidden[start], self._starts.cell[start]], generator, patience)
 
-    def begin_at(
-        self,
-        row: int,
-        latent: np.ndarray,
-        hidden: np.ndarray,
-        cell: np.ndarray,
-        generator: np.random.Generator,
-        patience: int = 0,
-    ) -> None:
-        """Begin a dream at a latent (L,) and M's state before it (H,)."""
-        self.latents[row], self.hidden[row], self.cell[row] = map(torch.from_numpy, (latent, hidden, cell))
+    def begin_at(self, row: int, state: list[np.ndarray], generator: np.random.Generator, patience: int = 0) -> None:
+        """Begin a dream at a state: a latent (L,), and M's hidden and cell state (H,) before it."""
+        self.latents[row], self.hidden[row], self.cell[row] = map(torch.from_numpy, state)
         self._generators[row] = generator
         self._steps[row] = self._stalled[row] = self._gain[row] = self._earned[row] = 0
         self._patience[row] = patience
@@ -181,8 +173,8 @@ class DreamEnv(gymnasium.Env):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         if options:
-            latent, hidden, cell = (np.asarray(options[name], np.float32) for name in ("latent", "hidden", "cell"))
-            self._dreams.begin_at(0, latent, hidden, cell, np.random.default_rng(seed))
+            state = [np.asarray(options[name], np.float32) for name in ("latent", "hidden", "cell")]
+            self._dreams.begin_at(0, state, np.random.default_rng(seed))
         else:
             self._dreams.reset(0, seed)
         return self._decode(), {"latent": self.latent}

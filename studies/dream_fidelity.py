@@ -184,7 +184,7 @@ def strip(logdir: Path, dreams: Dreams, controller: Controller, seed: int) -> tu
     mu, _ = encode(vae, frames[:1], world.device, torch.float32)
     batch = DreamBatch(*dreams, 1)
     nothing = np.zeros(sizes.hidden, np.float32)
-    batch.begin_at(0, mu[0].numpy(), nothing, nothing, np.random.default_rng(seed))
+    batch.begin_at(0, [mu[0].numpy(), nothing, nothing], np.random.default_rng(seed))
     dreamed = []
     for step in range(STRIP_STEPS.stop):
         if step % STRIP_STEPS.step == 0:
