@@ -8,7 +8,6 @@ site: it works from any host, also from a subfolder, and needs no network to be 
 folder of another game, it lets viewers choose between the games.
 """
 
-import argparse
 import json
 import math
 import shutil
@@ -37,15 +36,11 @@ SMALL_MEMORY = 500_000
 PREDICTION = ["means", "log_sigmas", "log_weights", "reward", "terminal_logit", "next_hidden", "next_cell"]
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, required=True, help="run folder with V, M and C")
     parser.add_argument("--out", type=Path, required=True, help="folder for the page")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
+    args = parser.parse_args(argv)
     dreams = load_dreams(args.logdir, DreamSettings())
     vae, mdrnn, controller = load_vae(args.logdir), load_mdrnn(args.logdir), load_controller(args.logdir)
     starts = choose_starts(dreams.starts)

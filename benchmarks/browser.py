@@ -7,7 +7,6 @@ Prints a row for each run folder.
 The work is a dreamed frame: C acts, M steps, a latent is drawn, V paints it. Both use one core, in turn.
 """
 
-import argparse
 import functools
 import http.server
 import shutil
@@ -89,14 +88,10 @@ def wait_for_frame(page: "Page") -> None:
     page.wait_for_function("document.getElementById('steps').textContent > 0")
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, nargs="+", required=True, help="run folders with V, M and C")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     with open_browser() as browser:
         rows = [measure(browser, logdir) for logdir in args.logdir]

@@ -7,7 +7,6 @@ with the tiles that were missed and the car's way, and below it what the car loo
 them. Prints a line for each track.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +60,12 @@ class DriveRecorder(Recorder):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_arguments(argv)
+    parser = ScriptParser(__file__, __doc__)
+    parser.add_argument("--logdir", type=Path, required=True, help="run folder of the driver")
+    parser.add_argument("--score", type=Path, required=True, help="its score, written by test_controller.py --json")
+    parser.add_argument("--tracks", type=positive_int, default=5, help="how many of the worst")
+    parser.add_argument("--out", type=Path, default=PICTURE, help="the picture")
+    args = parser.parse_args(argv)
     score = json.loads(args.score.read_text())
     torch.set_num_threads(1)  # as in test_controller.py, whose returns these are to be
     world, controller = load_driver(args.logdir)
@@ -78,15 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             + ("none" if drive.first_missed is None else f"the first at step {drive.first_missed}")
         )
     draw(drives, args.out)
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = ScriptParser(__file__, __doc__)
-    parser.add_argument("--logdir", type=Path, required=True, help="run folder of the driver")
-    parser.add_argument("--score", type=Path, required=True, help="its score, written by test_controller.py --json")
-    parser.add_argument("--tracks", type=positive_int, default=5, help="how many of the worst")
-    parser.add_argument("--out", type=Path, default=PICTURE, help="the picture")
-    return parser.parse_args(argv)
 
 
 def draw(drives: dict[str, Drive], path: Path) -> None:
