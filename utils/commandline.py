@@ -34,14 +34,12 @@ def run_script(main: Callable[[], None]) -> None:
         finally:
             _heed_no_signals()
     except UserError as error:
-        sys.exit(_fail(str(error), status=1))
+        _fail(str(error), status=1)
     except OSError as error:
-        sys.exit(_fail(f"{error.filename or 'file system'}: {error.strerror or error}", status=1))
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}", status=1)
     except KeyboardInterrupt:
         _heed_no_signals()  # a second one may have come in between
-        sys.exit(
-            _fail("interrupted; the same command again, but for --noreload, goes on from what is saved", status=130)
-        )
+        _fail("interrupted; the same command again, but for --noreload, goes on from what is saved", status=130)
 
 
 @contextmanager
@@ -71,9 +69,9 @@ def _heed_no_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _fail(message: str, status: int) -> int:
+def _fail(message: str, status: int) -> NoReturn:
     print(f"\n{'error: ' if status == 1 else ''}{message}", file=sys.stderr)
-    return status
+    sys.exit(status)
 
 
 def _integer(text: str, least: int) -> int:
