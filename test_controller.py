@@ -34,7 +34,7 @@ from utils.ray_cluster import add_ray_argument, open_cluster
 from utils.rollouts import Episode, Outcome, drive_episode, rollout_pool
 from utils.run_folder import load_controller, load_game, load_world_weights
 from utils.tracks import TEST_TRACKS
-from utils.video import film_recorder, video_file
+from utils.video import FilmRecorder, open_film, video_file
 from utils.workers import cores
 
 
@@ -95,8 +95,8 @@ def show(args: argparse.Namespace, game: Game, world: WorldModel, controller: np
         outcome = drive_episode(world, game, args.env, Episode(controller, args.seed), "human")
         print(f"shown: seed {args.seed}, return {outcome.total_return:.1f}")
     if args.record:
-        with film_recorder(args.record, game.frames_per_second) as recorder:
-            episode = Episode(controller, args.seed, recorder=recorder)
+        with open_film(args.record, game.frames_per_second) as film:
+            episode = Episode(controller, args.seed, recorder=FilmRecorder(film))
             outcome = drive_episode(world, game, args.env, episode, "rgb_array")
         print(f"recorded: seed {args.seed}, return {outcome.total_return:.1f}: {args.record}")
 

@@ -70,10 +70,3 @@ class FilmRecorder(Recorder):
     def _draw(self, environment: gymnasium.Env) -> np.ndarray:
         picture = np.asarray(environment.render())
         return picture[::2, ::2] if self._film.gif else picture
-
-
-@contextlib.contextmanager
-def film_recorder(path: Path, frames_per_second: int) -> Iterator[FilmRecorder]:
-    """Records an episode to a film. Raises UserError if the file cannot be written."""
-    with open_film(path, frames_per_second) as film:
-        yield FilmRecorder(film)
