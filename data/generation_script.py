@@ -181,11 +181,8 @@ def jobs_of(args: argparse.Namespace, game: Game, driver: Driver | None, numbers
 
 def existing_rollouts(rootdir: Path) -> dict[int, Path]:
     """The rollouts in a folder by number, whatever --threads they were made with."""
-    found = {}
-    for path in sorted(rootdir.glob("thread_*/rollout_*.npz")):
-        if match := re.fullmatch(r"rollout_(\d+)\.npz", path.name):
-            found[int(match[1])] = path
-    return found
+    paths = sorted(rootdir.glob("thread_*/rollout_*.npz"))
+    return {int(match[1]): path for path in paths if (match := re.fullmatch(r"rollout_(\d+)\.npz", path.name))}
 
 
 def claim(rootdir: Path, settings: dict[str, Any], present: dict[int, Path]) -> None:
