@@ -11,7 +11,6 @@ not repeated, so that this may be stopped at any time.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +21,12 @@ from evolution.run import open_run
 from evolution.search import MIRRORED, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, read_kept_runs, with_error
 from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.rollouts import rollout_pool
-from utils.run_folder import copy_world, fingerprint, load_dreams, load_world_weights
+from utils.run_folder import copy_world, load_dreams, load_world_weights
 from utils.workers import cores
 
 TARGETS = (850, 906, 915)
@@ -62,18 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     out = args.out / "begin_in_dream"
     if args.logdir:
-        train(args, out)
-    runs = read_kept_runs(out)
-    print_table(runs)
-    draw(runs, args.out / "begin_in_dream.png")
-
-
-def train(args: Any, out: Path) -> None:
-    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
-    models = fingerprint(args.logdir, "vae", "mdrnn")
-    terms = {"generations": args.generations, "tracks": args.tracks, "models": models}
-    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only], terms)
-    keep_runs(missing, args.logdir / "studies" / "begin_in_dream", terms, partial(train_one, args))
+        runs = [(name, seed) for seed in range(args.seeds) for name in args.only]
+        keep_runs(args, out, runs, {"generations": args.generations, "tracks": args.tracks}, train_one)
+    kept = read_kept_runs(out)
+    print_table(kept)
+    draw(kept, args.out / "begin_in_dream.png")
 
 
 def train_one(args: Any, folder: Path, name: str, seed: int) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -25,19 +24,11 @@ import torch
 from evolution.run import open_run
 from evolution.search import CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, SearchSettings
 from evolution.train import evolve
-from studies.kept_runs import (
-    add_study_arguments,
-    chosen_settings,
-    draw_dots,
-    keep_runs,
-    missing_runs,
-    read_kept_runs,
-    with_error,
-)
+from studies.kept_runs import add_study_arguments, chosen_settings, draw_dots, keep_runs, read_kept_runs, with_error
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.locks import locked
 from utils.rollouts import rollout_pool
-from utils.run_folder import fingerprint, load_game, load_world_weights
+from utils.run_folder import load_game, load_world_weights
 from utils.workers import cores
 
 ROOT = Path(__file__).parent.parent
@@ -115,32 +106,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--episodes", type=positive_int, default=2560, help="budget of a run")
     args = parser.parse_args(argv)
-    settings = STUDIES[args.study]
-    args.only = chosen_settings(parser, args.only, settings)
+    args.only = chosen_settings(parser, args.only, STUDIES[args.study])
 
     out = args.out / args.study
     if args.logdir:
-        train(args, settings, out)
-    runs = read_runs(out)
-    print_table(runs)
+        runs = [(name, seed) for seed in range(args.seeds) for name in args.only]
+        keep_runs(args, out, runs, {"episodes": args.episodes, "tracks": args.tracks}, train_one, check)
+    kept = read_runs(out)
+    print_table(kept)
     means = {
-        name: tuple([run[which]["return/mean"] for run in scored] for which in (0, -1)) for name, scored in runs.items()
+        name: tuple([run[which]["return/mean"] for run in scored] for which in (0, -1)) for name, scored in kept.items()
     }
     labels = ("after half of the episodes", "after all")
     draw_dots(means, labels, "return of the distribution's mean; a dot is a run", args.out / f"{args.study}.png")
 
 
-def train(args: Any, settings: dict[str, Setting], out: Path) -> None:
-    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
-    terms = {"episodes": args.episodes, "tracks": args.tracks, "models": fingerprint(args.logdir, "vae", "mdrnn")}
-    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only], terms)
-    for name, _ in missing:
-        if not settings[name].generations(args.episodes):
-            raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
-        first = driver_of_round_0(args.logdir)
-        if settings[name].warm and not (first / "ctrl" / "best.tar").exists():
-            raise UserError(f"{first}: no driver for {name!r}; make reproduce leaves one, and --only does without")
-    keep_runs(missing, args.logdir / "studies" / args.study, terms, partial(train_one, args))
+def check(args: Any, name: str) -> None:
+    """Raises UserError if a run of this setting cannot be trained."""
+    setting, first = STUDIES[args.study][name], driver_of_round_0(args.logdir)
+    if not setting.generations(args.episodes):
+        raise UserError(f"--episodes {args.episodes}: too few for a generation of {name!r}")
+    if setting.warm and not (first / "ctrl" / "best.tar").exists():
+        raise UserError(f"{first}: no driver for {name!r}; make reproduce leaves one, and --only does without")
 
 
 def driver_of_round_0(logdir: Path) -> Path:

@@ -11,7 +11,6 @@ not repeated, so that this may be stopped at any time.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -23,20 +22,12 @@ from evolution.run import open_run
 from evolution.search import CMA_DIAGONAL, MIRRORED_BY_SIZE
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import (
-    add_study_arguments,
-    chosen_settings,
-    draw_dots,
-    keep_runs,
-    missing_runs,
-    read_kept_runs,
-    with_error,
-)
+from studies.kept_runs import add_study_arguments, chosen_settings, draw_dots, keep_runs, read_kept_runs, with_error
 from studies.scores import real_score
 from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
-from utils.run_folder import copy_world, fingerprint, load_dreams
+from utils.run_folder import copy_world, load_dreams
 from utils.tracks import selection_tracks
 from utils.workers import cores
 
@@ -77,19 +68,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     out = args.out / "dream_levers"
     if args.logdir:
-        train(args, out)
-    runs = dict(sorted(read_kept_runs(out).items(), key=lambda item: -mean(real_means(item[1]))))
-    print_table(runs)
-    dots = {name: ([run["scores"][-1]["dreamed"] for run in group], real_means(group)) for name, group in runs.items()}
+        runs = [(name, seed) for seed in range(args.seeds) for name in args.only]
+        keep_runs(args, out, runs, {"generations": args.generations, "tracks": args.tracks}, train_one)
+    kept = dict(sorted(read_kept_runs(out).items(), key=lambda item: -mean(real_means(item[1]))))
+    print_table(kept)
+    dots = {name: ([run["scores"][-1]["dreamed"] for run in group], real_means(group)) for name, group in kept.items()}
     draw_dots(dots, ("dreamed", "real"), "return; a dot is a run", args.out / "dream_levers.png")
-
-
-def train(args: Any, out: Path) -> None:
-    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
-    models = fingerprint(args.logdir, "vae", "mdrnn")
-    terms = {"generations": args.generations, "tracks": args.tracks, "models": models}
-    missing = missing_runs(out, [(name, seed) for seed in range(args.seeds) for name in args.only], terms)
-    keep_runs(missing, args.logdir / "studies" / "dream_levers", terms, partial(train_one, args))
 
 
 def train_one(args: Any, folder: Path, name: str, seed: int) -> dict[str, Any]:

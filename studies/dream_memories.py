@@ -12,7 +12,6 @@ that this may be stopped at any time.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -22,13 +21,13 @@ from envs.games import DREAM
 from evolution.run import open_run
 from evolution.train import evolve
 from studies.dreaming import as_preset
-from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import add_study_arguments, chosen_settings, keep_runs, read_kept_runs, with_error
 from studies.scores import real_score
 from utils.commandline import ScriptParser, positive_int, run_script
 from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.rollouts import Episode, Outcome
-from utils.run_folder import copy_stage, copy_world, fingerprint, load_dreams
+from utils.run_folder import copy_stage, copy_world, load_dreams
 from utils.tracks import selection_tracks
 from utils.workers import Pool, cores
 
@@ -82,16 +81,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     out = args.out / "dream_memories"
     if args.logdir:
-        train(args, out)
+        runs = [(name, seed) for name in args.only for seed in range(args.seeds)]
+        terms = {"epochs": args.epochs, "generations": args.generations, "tracks": args.tracks}
+        keep_runs(args, out, runs, terms, train_one, stages=("vae",))
     print_table(read_kept_runs(out))
-
-
-def train(args: Any, out: Path) -> None:
-    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
-    terms = {"epochs": args.epochs, "generations": args.generations, "tracks": args.tracks}
-    terms["models"] = fingerprint(args.logdir, "vae")
-    missing = missing_runs(out, [(name, seed) for name in args.only for seed in range(args.seeds)], terms)
-    keep_runs(missing, args.logdir / "studies" / "dream_memories", terms, partial(train_one, args))
 
 
 def train_one(args: Any, folder: Path, name: str, seed: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from utils.checkpoints import write_json
 from utils.commandline import UserError, positive_int
+from utils.run_folder import fingerprint
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 T = TypeVar("T", str, float)  # a setting's name
@@ -49,17 +50,29 @@ def missing_runs(folder: Path, runs: Iterable[tuple[str, int]], terms: dict[str,
 
 
 def keep_runs(
-    missing: dict[tuple[str, int], Path],
-    folder: Path,
+    args: Any,
+    out: Path,
+    runs: Iterable[tuple[str, int]],
     terms: dict[str, Any],
-    train_one: Callable[[Path, str, int], dict[str, Any]],
+    train_one: Callable[[Any, Path, str, int], dict[str, Any]],
+    check: Callable[[Any, str], None] = lambda args, setting: None,
+    stages: tuple[str, ...] = ("vae", "mdrnn"),
 ) -> None:
-    """Make the runs that are missing: `train_one(run folder, setting, seed)` returns what is kept of each. The run
-    folders lie below `folder` until then, named by the terms: a run that was stopped does not go on with others."""
+    """Train, and keep in the folder `out`, the runs (setting, seed) that are not kept yet, on these terms and with the
+    models of these stages of --logdir. Raises UserError if others are kept that cannot be compared.
+
+    check(args, setting): raises UserError if that cannot be trained; called for all that are missing before the first.
+    train_one(args, run folder, setting, seed): returns what is kept of a run. The run folders lie in --logdir until
+    then, named by the terms: a run that was stopped does not go on with others.
+    """
+    terms = terms | {"models": fingerprint(args.logdir, *stages)}
+    missing = missing_runs(out, runs, terms)
+    for setting, _ in missing:
+        check(args, setting)
     for (setting, seed), path in missing.items():
         print(f"== {setting}, seed {seed} ==")
-        logdir = folder / "_".join(map(str, [path.stem, *terms.values()]))
-        result = train_one(logdir, setting, seed)
+        logdir = args.logdir / "studies" / out.name / "_".join(map(str, [path.stem, *terms.values()]))
+        result = train_one(args, logdir, setting, seed)
         write_json(path, {"setting": setting, "seed": seed} | terms | result)
         shutil.rmtree(logdir)
 

@@ -9,17 +9,16 @@ then scored in new dreams and in real episodes, by which nothing is chosen but t
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import traincontroller
-from studies.kept_runs import RESULTS, chosen_settings, keep_runs, missing_runs, read_kept_runs, with_error
+from studies.kept_runs import RESULTS, chosen_settings, keep_runs, read_kept_runs, with_error
 from studies.scores import dreamed_score, real_score
 from utils.commandline import ScriptParser, positive_int, run_script
-from utils.run_folder import copy_world, fingerprint
+from utils.run_folder import copy_world
 from utils.tracks import TEST_TRACKS, selection_tracks
 
 RUNS = {0.1: 1, 0.5: 1, 1.0: 3, 1.15: 3, 1.3: 1}  # of each temperature, with seeds 0, 1, 2
@@ -45,18 +44,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     out = args.out / "temperatures"
     if args.logdir:
-        train(args, out)
+        runs = [(f"{key}", seed) for seed in range(max(RUNS.values())) for key in args.only if seed < RUNS[key]]
+        terms = {"generations": args.generations, "episodes": args.episodes, "preset": Path(args.preset).name}
+        keep_runs(args, out, runs, terms, train_one)
     print_table(out)
-
-
-def train(args: Any, out: Path) -> None:
-    """Train and keep the runs that are not kept yet. Raises UserError if others are kept that cannot be compared."""
-    models = fingerprint(args.logdir, "vae", "mdrnn")
-    terms = {"generations": args.generations, "episodes": args.episodes, "preset": Path(args.preset).name}
-    terms |= {"models": models}
-    runs = [(f"{key}", seed) for seed in range(max(RUNS.values())) for key in args.only if seed < RUNS[key]]
-    missing = missing_runs(out, runs, terms)
-    keep_runs(missing, args.logdir / "studies" / "temperatures", terms, partial(train_one, args))
 
 
 def train_one(args: Any, logdir: Path, temperature: str, seed: int) -> dict[str, Any]:
