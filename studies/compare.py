@@ -10,7 +10,6 @@ driven in evolution. Each run is kept in <--out>/<study>/, and one that lies the
 stopped at any time.
 """
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from studies.kept_runs import add_study_arguments, chosen_settings, draw_dots, k
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
 from utils.locks import locked
 from utils.rollouts import rollout_pool
-from utils.run_folder import load_game, load_world_weights
+from utils.run_folder import copy_world, load_game, load_world_weights
 from utils.workers import cores
 
 ROOT = Path(__file__).parent.parent
@@ -138,14 +137,12 @@ def driver_of_round_0(logdir: Path) -> Path:
 def train_one(args: Any, folder: Path, name: str, seed: int) -> dict[str, Any]:
     """Train a run's C, going on if it was stopped; returns its history, whose last row has the mean's score."""
     setting = STUDIES[args.study][name]
-    for stage, script in (("vae", "trainvae.py"), ("mdrnn", "trainmdrnn.py")):
-        if stage in setting.untrained:
-            options = ["--logdir", folder, "--dataset", args.dataset, "--epochs", 0, "--seed", seed]
-            if subprocess.run([sys.executable, ROOT / script, *map(str, options)]).returncode != 0:
-                raise UserError(f"{script} failed, see above")
-        else:
-            (folder / stage).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(args.logdir / stage / "best.tar", folder / stage / "best.tar")
+    copy_world(args.logdir, folder)
+    for stage in setting.untrained:
+        script = f"train{stage}.py"
+        options = ["--logdir", folder, "--dataset", args.dataset, "--epochs", 0, "--seed", seed, "--noreload"]
+        if subprocess.run([sys.executable, ROOT / script, *map(str, options)]).returncode != 0:
+            raise UserError(f"{script} failed, see above")
     game, sizes = load_game(folder)
     sizes = replace(sizes, **setting.sizes)
     settings = setting.settings(args.episodes, args.tracks, seed)
