@@ -10,7 +10,7 @@ held-out rollouts, and three dreams of random driving).
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,27 +42,6 @@ STRIP_STEPS = range(30, 100, 5)
 STRIP_ROWS = 3  # real ones, and as many dreams
 
 
-class Ends(NamedTuple):
-    """What M's head says in the T steps of a rollout that ended by itself in its last one."""
-
-    logits: np.ndarray  # (T,)
-
-    @property
-    def foreseen(self) -> bool:
-        """Whether it tells of the end in the very step."""
-        return bool(self.logits[-1] > 0)
-
-    @property
-    def foreseen_early(self) -> bool:
-        """Whether it does so then, or shortly before."""
-        return bool((self.logits[-EARLY:] > 0).any())
-
-    @property
-    def false_alarms(self) -> int:
-        """How many steps long before the end it takes for it."""
-        return int((self.logits[:-EARLY] > 0).sum())
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--logdir", type=Path, required=True, help="run folder with V and M")
@@ -92,15 +71,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 @torch.inference_mode()
-def watch(vae: VAE, mdrnn: MDRNN, file: Path) -> Ends | None:
-    """What M's head says of the end in a rollout, as V sees it; None if the rollout did not end by itself."""
+def watch(vae: VAE, mdrnn: MDRNN, file: Path) -> np.ndarray | None:
+    """What M's head says in the T steps of a rollout, as V sees it: the logit of the end (T,). None if the rollout did
+    not end by itself in its last one."""
     keys = ("observations", "actions", "terminals")
     frames, actions, terminals = map(torch.from_numpy, load_rollout(file, keys, vae.sizes))
     if not terminals[-1]:
         return None
     mu, _ = encode(vae, frames, CPU, torch.float32)
     prediction, _ = mdrnn(actions[:, None], mu[:, None])
-    return Ends(prediction.terminal_logit[:, 0].numpy())
+    return prediction.terminal_logit[:, 0].numpy()
 
 
 def random_actions(game: Game, seeds: list[int]) -> Tensor:
@@ -130,15 +110,17 @@ def dream(dreams: Dreams, seeds: list[int]) -> np.ndarray:
     return lengths
 
 
-def summary(lengths: dict[str, np.ndarray], ends: list[Ends]) -> dict[str, Any]:
-    """What is kept, but for the lengths."""
+def summary(lengths: dict[str, np.ndarray], ends: list[np.ndarray]) -> dict[str, Any]:
+    """What is kept, but for the lengths: how many ends the head tells of in the very step, and then or shortly before,
+    and how many steps long before it takes for one, as shares. ends: as `watch` returns them."""
+    long_before = np.concatenate([logits[:-EARLY] for logits in ends])
     return {
         "mean": {name: float(steps.mean()) for name, steps in lengths.items()},
         "std": {name: float(steps.std()) for name, steps in lengths.items()},
         "ends": len(ends),
-        "foreseen": float(np.mean([end.foreseen for end in ends])),
-        "foreseen_early": float(np.mean([end.foreseen_early for end in ends])),
-        "false_alarms": sum(end.false_alarms for end in ends) / sum(len(end.logits[:-EARLY]) for end in ends),
+        "foreseen": float(np.mean([logits[-1] > 0 for logits in ends])),
+        "foreseen_early": float(np.mean([(logits[-EARLY:] > 0).any() for logits in ends])),
+        "false_alarms": float(np.mean(long_before > 0)),
     }
 
 
@@ -152,15 +134,15 @@ def print_tables(lengths: dict[str, np.ndarray], result: dict[str, Any]) -> None
     print(f"false alarms in 1,000 steps before these: {1000 * result['false_alarms']:.1f}")
 
 
-def draw(lengths: dict[str, np.ndarray], ends: list[Ends], path: Path) -> None:
+def draw(lengths: dict[str, np.ndarray], ends: list[np.ndarray], path: Path) -> None:
     """Survival in reality and in the dream, and what the head says before an end."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     alive, before = figure.subplots(1, 2)
     plot_survival(alive, lengths)
     alive.set_title("random driving")
     shown = np.full((len(ends), SHOWN_BEFORE_END), np.nan)
-    for row, end in zip(shown, ends, strict=True):
-        last = end.logits[-SHOWN_BEFORE_END:]
+    for row, logits in zip(shown, ends, strict=True):
+        last = logits[-SHOWN_BEFORE_END:]
         row[len(row) - len(last) :] = last
     steps = np.arange(1 - SHOWN_BEFORE_END, 1)
     for quantile in (10, 50, 90):
