@@ -57,19 +57,26 @@ def load_game(logdir: Path) -> tuple[Game, Sizes]:
     return find_game(state.get("game", CARRACING.name), path), read_sizes(state, path)
 
 
-def load_vae(logdir: Path) -> VAE:
-    """The best V of a run folder, on the CPU. Raises UserError if there is none."""
-    return _load_model(logdir, "vae", VAE)
+def load_vae(logdir: Path, wanted: Sizes | None = None) -> VAE:
+    """The best V of a run folder, on the CPU. Raises UserError if there is none, or it is not of the wanted sizes."""
+    return _load_model(logdir, "vae", VAE, wanted)[0]
 
 
-def load_mdrnn(logdir: Path) -> MDRNN:
-    """The best M of a run folder, on the CPU. Raises UserError if there is none."""
-    return _load_model(logdir, "mdrnn", MDRNN)
+def load_mdrnn(logdir: Path, wanted: Sizes | None = None) -> MDRNN:
+    """The best M of a run folder, on the CPU. Raises UserError if there is none, or it is not of the wanted sizes."""
+    return _load_model(logdir, "mdrnn", MDRNN, wanted)[0]
 
 
-def _load_model(logdir: Path, stage: str, kind: Callable[[Sizes], Model]) -> Model:
+def _load_model(
+    logdir: Path, stage: str, kind: Callable[[Sizes], Model], wanted: Sizes | None
+) -> tuple[Model, dict[str, Any], Path]:
+    """A stage's best model, its checkpoint, and where that lies. Raises UserError if there is none, or its sizes differ
+    from the wanted ones in more than C's."""
     state, path, remedy = _load(logdir, stage)
-    return _build(kind, read_sizes(state, path), state, path, remedy)
+    model = _build(kind, read_sizes(state, path), state, path, remedy)
+    if wanted and replace(model.sizes, inputs="z", hidden_units=0) != replace(wanted, inputs="z", hidden_units=0):
+        raise UserError(f"{path}: of other sizes than the rest; {remedy}")
+    return model, state, path
 
 
 def _build(kind: Callable[[Sizes], Model], sizes: Sizes, state: dict[str, Any], path: Path, remedy: str) -> Model:
@@ -124,30 +131,16 @@ def load_world_weights(logdir: Path, sizes: Sizes, memory: bool = False) -> Weig
 
     Raises UserError if V or M is missing or of other sizes.
     """
-    vae = load_vae(logdir)
-    mdrnn = load_mdrnn(logdir) if memory or sizes.sees_memory else None
-    for stage, model in (("vae", vae), ("mdrnn", mdrnn)):
-        if model is not None:
-            _check_sizes(logdir, stage, model.sizes, sizes)
+    vae = load_vae(logdir, sizes)
+    mdrnn = load_mdrnn(logdir, sizes) if memory or sizes.sees_memory else None
     return world_weights(sizes, vae, mdrnn)
-
-
-def _check_sizes(logdir: Path, stage: str, sizes: Sizes, wanted: Sizes) -> None:
-    """Raises UserError if a stage's model has other sizes than these, but for C's."""
-    if replace(sizes, inputs="z", hidden_units=0) != replace(wanted, inputs="z", hidden_units=0):
-        name, script = SCRIPTS[stage]
-        path = logdir / stage / "best.tar"
-        command = f"python {script} --logdir {logdir} --noreload"
-        raise UserError(f"{path}: of other sizes than the rest; train {name} again: {command}")
 
 
 def load_dreams(logdir: Path, settings: DreamSettings) -> Dreams:
     """What it takes to dream with the M of a run folder. Raises UserError if it is missing, of other sizes than V, or
     has not learned what it takes."""
     game, sizes = load_game(logdir)
-    state, path, remedy = _load(logdir, "mdrnn")
-    mdrnn = _build(MDRNN, read_sizes(state, path), state, path, remedy)
-    _check_sizes(logdir, "mdrnn", mdrnn.sizes, sizes)
+    mdrnn, state, path = _load_model(logdir, "mdrnn", MDRNN, sizes)
     command = _training_of_dreams(logdir, game)
     if game.step_reward is None and not state.get("include_reward"):
         raise UserError(f"{path}: M has not learned rewards, without which there is no dream; train it with {command}")
