@@ -160,22 +160,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (other := game_of_rollouts(files, args.dataset)) != game:
         raise UserError(f"{args.dataset}: rollouts of {other.name}, but V in {args.logdir / 'vae'} is of {game.name}")
     with locked(args.logdir / "mdrnn"):
-        learn(args, device, game, vae, seen_by, *split_rollouts(files))
+        learn(args, device, game, vae, seen_by, files)
 
 
 def learn(
-    args: argparse.Namespace,
-    device: torch.device,
-    game: Game,
-    vae: VAE,
-    seen_by: str,
-    train_files: list[Path],
-    test_files: list[Path],
+    args: argparse.Namespace, device: torch.device, game: Game, vae: VAE, seen_by: str, files: list[Path]
 ) -> None:
     """Begin or go on, up to the epochs that are asked for. Nobody else may write to the stage's folder meanwhile.
 
     seen_by: names V, and with it the latents that are kept.
     """
+    train_files, test_files = split_rollouts(files)
     seed_epoch(args.seed, 0)
     mdrnn = MDRNN(vae.sizes).to(device)
     mdrnn.rnn.requires_grad_(not args.head_only)
@@ -184,7 +179,7 @@ def learn(
     yardstick += ", with rewards" if args.include_reward else ""
     facts = {"game": game.name, "sizes": mdrnn.sizes.to_dict(), "include_reward": args.include_reward}
     run = TrainingRun(args.logdir / "mdrnn", mdrnn, optimizer, yardstick, facts)
-    if not has_work(run, args.epochs, reload=not args.noreload):
+    if not has_work(run, args):
         return
     if args.head_only:  # the LSTM that C sees is best.tar's; training goes on from the last epoch
         mdrnn.rnn.load_state_dict(load_mdrnn(args.logdir).rnn.state_dict())
@@ -195,7 +190,7 @@ def learn(
     test_set = LatentDataset(test_files, vae.sizes, see, game.sequence_length)
     objective = SequenceObjective(game, vae, mdrnn, train_set, test_files[0], args, device)
     with recorded(run.folder, args):
-        train(run, objective, train_set, test_set, args.epochs, args.seed, pictures=not args.nosamples)
+        train(run, objective, train_set, test_set, args)
     print(f"M is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.4f})")
 
 

@@ -89,20 +89,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = find_rollouts(args.dataset)
     game = game_of_rollouts(files, args.dataset)
     with locked(args.logdir / "vae"):
-        learn(args, device, game, *split_rollouts(files))
+        learn(args, device, game, files)
 
 
-def learn(
-    args: argparse.Namespace, device: torch.device, game: Game, train_files: list[Path], test_files: list[Path]
-) -> None:
+def learn(args: argparse.Namespace, device: torch.device, game: Game, files: list[Path]) -> None:
     """Begin or go on, up to the epochs that are asked for. Nobody else may write to the stage's folder meanwhile."""
+    train_files, test_files = split_rollouts(files)
     seed_epoch(args.seed, 0)
     vae = VAE(game.sizes).to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=args.learning_rate, betas=BETAS, fused=True)
     yardstick = f"{name_rollouts(test_files, args.dataset)}, weight {args.kl_weight}"
     facts = {"game": game.name, "sizes": vae.sizes.to_dict()}
     run = TrainingRun(args.logdir / "vae", vae, optimizer, yardstick, facts)
-    if not has_work(run, args.epochs, reload=not args.noreload):
+    if not has_work(run, args):
         return
 
     train_set = FrameDataset(train_files, FRAMES_PER_EPOCH)
@@ -110,7 +109,7 @@ def learn(
     test_set.refill(seed=0, epoch=0)  # the same test frames in every epoch and every run
     objective = FrameObjective(vae, test_set, args, device)
     with recorded(run.folder, args):
-        train(run, objective, train_set, test_set, args.epochs, args.seed, pictures=not args.nosamples)
+        train(run, objective, train_set, test_set, args)
     print(f"V is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.2f})")
 
 

@@ -78,32 +78,26 @@ def add_training_arguments(
     add_device_argument(parser)
 
 
-def has_work(run: TrainingRun, epochs: int, reload: bool) -> bool:
-    """Resume the run, if it is to be; False if there is nothing left to train. With `epochs` 0 an untrained model is
+def has_work(run: TrainingRun, args: argparse.Namespace) -> bool:
+    """Resume the run, if it is to be; False if there is nothing left to train. With --epochs 0 an untrained model is
     saved, if there is none. Raises UserError as `TrainingRun.resume` and `is_complete` do."""
-    begins = not reload or file_to_resume(run.folder) is None
+    begins = args.noreload or file_to_resume(run.folder) is None
     if not begins and run.resume():
         print(f"going on after epoch {run.epoch} (best test loss {run.stopping.best:.4f})")
-    if begins and epochs == 0:
+    if begins and args.epochs == 0:
         run.save(best=True)
-    return not run.is_complete(epochs)
+    return not run.is_complete(args.epochs)
 
 
 def train(
-    run: TrainingRun,
-    objective: Objective,
-    train_set: TrainingSet,
-    test_set: TrainingSet,
-    epochs: int,
-    seed: int,
-    pictures: bool,
+    run: TrainingRun, objective: Objective, train_set: TrainingSet, test_set: TrainingSet, args: argparse.Namespace
 ) -> None:
-    """Train up to so many epochs in all, or until the test loss has stalled."""
+    """Train up to --epochs in all, or until the test loss has stalled."""
     with CurveWriter(run.folder, run.history) as curves:
-        while run.epoch < epochs and not run.stopping.stop:
+        while run.epoch < args.epochs and not run.stopping.stop:
             epoch = run.epoch + 1
-            seed_epoch(seed, epoch)
-            train_set.refill(seed, epoch)
+            seed_epoch(args.seed, epoch)
+            train_set.refill(args.seed, epoch)
             start = time.monotonic()
             rate = run.optimizer.param_groups[0]["lr"]
             train_terms = train_epoch(run, objective, train_set)
@@ -118,7 +112,7 @@ def train(
                     f"{len(train_set)} {objective.items} at {speed:.0f} a second"
                 )
                 draw_loss_curve(run.history, run.folder / "curve.png", objective.title)
-                if pictures:
+                if not args.nosamples:
                     save_pictures(objective, run.folder / "samples", curves, epoch)
 
 
