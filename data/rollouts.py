@@ -31,13 +31,13 @@ class RolloutRecorder(Recorder):
     """Records an episode as the bytes of a rollout's file, so that a worker need not share the disk."""
 
     def __init__(self) -> None:
-        self._frames: list[np.ndarray] = []
+        self.frames: list[np.ndarray] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
         self._terminals: list[bool] = []
 
     def see(self, environment: gymnasium.Env, frame: np.ndarray) -> None:
-        self._frames.append(frame.copy())
+        self.frames.append(frame.copy())
 
     def act(self, environment: gymnasium.Env, action: np.ndarray, reward: float, terminated: bool) -> None:
         self._actions.append(action.copy())
@@ -50,7 +50,7 @@ class RolloutRecorder(Recorder):
 
     def result(self) -> bytes:
         rewards, terminals = np.array(self._rewards, np.float32), np.array(self._terminals)
-        return pack_rollout(Rollout(np.stack(self._frames), np.stack(self._actions), rewards, terminals))
+        return pack_rollout(Rollout(np.stack(self.frames), np.stack(self._actions), rewards, terminals))
 
 
 class PolicyRunner:

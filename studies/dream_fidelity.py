@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.encoding import encode
+from data.rollouts import RolloutRecorder
 from envs.dream import DreamBatch, DreamSettings
 from envs.games import Game
 from models.controller import Controller, drive_batch
@@ -160,27 +161,15 @@ def dream(dreams: Dreams, sizes: Sizes, controllers: np.ndarray, seeds: list[int
     return Episodes(rewards.reshape(*shape, -1), lengths.reshape(shape))
 
 
-class FrameRecorder(Recorder):
-    """Some frames of an episode (N, 64, 64, 3)."""
-
-    def __init__(self) -> None:
-        self._frames: list[np.ndarray] = []
-
-    def see(self, environment: gymnasium.Env, frame: np.ndarray) -> None:
-        self._frames.append(frame.copy())
-
-    def result(self) -> np.ndarray:
-        return np.stack(self._frames[: STRIP_STEPS.stop : STRIP_STEPS.step])
-
-
 @torch.inference_mode()
 def strip(logdir: Path, dreams: Dreams, controller: Controller, seed: int) -> tuple[Tensor, Tensor, range]:
     """What C sees in an episode, and in a dream that begins with the same frame, (1, T, 3, 64, 64) each, and at which T
     steps."""
     game, sizes, vae = dreams.game, controller.sizes, load_vae(logdir).eval()
     world, parameters = load_driver(logdir)
-    episode = Episode(parameters, seed, recorder=FrameRecorder())
-    frames = torch.from_numpy(drive_episode(world, game, game.training_kind, episode).record)
+    recorder = RolloutRecorder()
+    drive_episode(world, game, game.training_kind, Episode(parameters, seed, recorder=recorder))
+    frames = torch.from_numpy(np.stack(recorder.frames[: STRIP_STEPS.stop : STRIP_STEPS.step]))
     mu, _ = encode(vae, frames[:1], world.device, torch.float32)
     batch = DreamBatch(*dreams, 1)
     nothing = np.zeros(sizes.hidden, np.float32)
