@@ -201,11 +201,6 @@ class LatentDataset(Dataset):
         self.cut(shift=0)
 
     @property
-    def rollouts(self) -> int:
-        """How many there are."""
-        return len(self._ends)
-
-    @property
     def lengths(self) -> Tensor:
         """Steps of every rollout (R,)."""
         return self._ends.diff(prepend=torch.zeros(1, dtype=torch.long))

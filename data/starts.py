@@ -15,7 +15,7 @@ FORMATS = {"mu": torch.half, "logsigma": torch.half, "hidden": torch.half, "cell
 def gather_starts(mdrnn: MDRNN, dataset: LatentDataset, device: torch.device) -> dict[str, Tensor]:
     """The fields of envs.dream.Starts for rollouts of all parts of a dataset: where they begin, and as many moments
     anywhere, always the same ones. (Half precision is enough.)"""
-    rollouts = torch.linspace(0, dataset.rollouts - 1, min(COUNT, dataset.rollouts)).long()
+    rollouts = torch.linspace(0, len(dataset.lengths) - 1, min(COUNT, len(dataset.lengths))).long()
     parts = [_moments(mdrnn, dataset, rollouts, torch.zeros(len(rollouts), dtype=torch.long), device)]
     generator = torch.Generator().manual_seed(0)
     several = rollouts.repeat(-(-COUNT // len(rollouts)))[:COUNT]
