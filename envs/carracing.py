@@ -58,9 +58,7 @@ class TimeLimitedCarRacing(CarRacing):
             refuse_not_finite(action)
         frame, reward, terminated, truncated, info = self._advance(action)
         self._elapsed_steps += 1
-        if self._elapsed_steps >= MAX_EPISODE_STEPS:
-            truncated = True
-        return frame, reward, terminated, truncated, info
+        return frame, reward, terminated, truncated or self._elapsed_steps >= MAX_EPISODE_STEPS, info
 
     def _advance(self, action: Any):
         """What `step` returns, without a limit of time. `reset` takes a first step without an action."""
