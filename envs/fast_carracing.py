@@ -65,13 +65,9 @@ class FastCarRacing(TimeLimitedCarRacing):
     """
 
     def _create_track(self) -> bool:
+        """Also puts what draw_frame needs of a new track into arrays."""
         if not super()._create_track():
             return False
-        self._prepare_drawing()
-        return True
-
-    def _prepare_drawing(self) -> None:
-        """Puts what draw_frame needs of a new track into arrays."""
         road: Any = self.road  # Gymnasium's hint knows only the None before the first track
         # The contact listener recolours visited tiles in place: as rows of one array, draw_frame sees it at no cost.
         self._tile_colours = np.array([tile.color for tile in road], np.float64)
@@ -98,6 +94,7 @@ class FastCarRacing(TimeLimitedCarRacing):
         ]  # fmt: skip
         self._pair_sums = raster.pack_palette(displayed_levels()[np.array(colours, np.int64)])
         self._score_images = score_images()
+        return True
 
     def _take_over(self) -> None:
         """A new car stands on a new track."""
