@@ -19,23 +19,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the script's own folder is there, not the project's
 
-from benchmarks import limits, reference  # noqa: E402
-from benchmarks.ours import (  # noqa: E402
-    CPU,
-    FLOAT,
-    LANE,
-    SIZES,
-    dream_rate,
-    drive_random,
-    episodes_rate,
-    generate,
-    lockstep_limit,
-    lockstep_rate,
-    matrix_products,
-    one_core,
-    some_dreams,
-    training_rate,
-)
+from benchmarks import limits, ours, reference  # noqa: E402
 from benchmarks.table import Table, rate  # noqa: E402
 from data.loaders import load_rollout  # noqa: E402
 from data.policies import POLICIES  # noqa: E402
@@ -53,20 +37,20 @@ from utils.provenance import processor  # noqa: E402
 
 def driving_rows(table: Table, weights: Weights) -> None:
     fast, plain, clocked = make_env("fast"), make_env("gymnasium"), limits.CLOCKED.make("fast")
-    drive_random(CARRACING, fast, 10)  # compiles
+    ours.drive_random(CARRACING, fast, 10)  # compiles
     table.row(
         "environment steps",
-        lambda: rate(lambda: drive_random(CARRACING, fast, 8000)),
-        lambda: rate(lambda: drive_random(CARRACING, plain, 300)),
+        lambda: rate(lambda: ours.drive_random(CARRACING, fast, 8000)),
+        lambda: rate(lambda: ours.drive_random(CARRACING, plain, 300)),
         "85",
-        lambda: limits.world_rate(lambda: drive_random(CARRACING, clocked, 4000)),
+        lambda: limits.world_rate(lambda: ours.drive_random(CARRACING, clocked, 4000)),
     )
     table.row(
-        f"controller steps, {LANE} cars in lockstep",
-        lambda: lockstep_rate(weights, LANE, 200),
+        f"controller steps, {ours.LANE} cars in lockstep",
+        lambda: ours.lockstep_rate(weights, ours.LANE, 200),
         lambda: rate(lambda: reference.controller_steps(200)),
         "70",
-        lambda: lockstep_limit(weights, LANE, 100),
+        lambda: ours.lockstep_limit(weights, ours.LANE, 100),
     )
 
 
@@ -77,46 +61,46 @@ def training_rows(table: Table, logdir: Path, dtype: torch.dtype) -> None:
     clocked = limits.CLOCKED.make("fast")
     table.row(
         generation,
-        lambda: rate(lambda: generate(runner, dataset, range(8))),
+        lambda: rate(lambda: ours.generate(runner, dataset, range(8))),
         lambda: rate(lambda: reference.generated_frames(300, logdir / "reference.npz")),
         "40",
-        lambda: limits.world_rate(lambda: drive_random(CARRACING, clocked, 4000)),
+        lambda: limits.world_rate(lambda: ours.drive_random(CARRACING, clocked, 4000)),
     )
     if not table.measures(vision, memory):
         return
-    generate(runner, dataset, range(24))
+    ours.generate(runner, dataset, range(24))
     frames, actions = map(torch.from_numpy, load_rollout(dataset / "rollout_0.npz", ("observations", "actions")))
     table.row(
         vision,
-        lambda: training_rate("trainvae.py", logdir / "v", dataset, epochs=1),
+        lambda: ours.training_rate("trainvae.py", logdir / "v", dataset, epochs=1),
         lambda: rate(lambda: len(reference.vae_training(frames))),
         "5",
-        lambda: limits.peak(dtype) / limits.vae_training(SIZES),
+        lambda: limits.peak(dtype) / limits.vae_training(ours.SIZES),
     )
     starts = torch.arange(32)[:, None] * 30 + torch.arange(33)
     table.row(
         memory,
-        lambda: training_rate("trainmdrnn.py", logdir, dataset, epochs=5),
+        lambda: ours.training_rate("trainmdrnn.py", logdir, dataset, epochs=5),
         lambda: rate(lambda: len(reference.mdrnn_training(frames[starts], actions[starts[:, :-1]]))),
         "200",
-        lambda: limits.peak(dtype) / (limits.TRAINING * 32 * limits.predicting(SIZES)),
+        lambda: limits.peak(dtype) / (limits.TRAINING * 32 * limits.predicting(ours.SIZES)),
     )
 
 
 def dreaming_rows(table: Table, mdrnn: MDRNN, logs: Path, dtype: torch.dtype) -> None:
-    dreams = some_dreams(CARRACING, mdrnn)
+    dreams = ours.some_dreams(CARRACING, mdrnn)
     with torch.inference_mode():
         table.row(
             "dream steps against M's matrix products alone",
-            lambda: dream_rate(dreams, 1, logs),
-            lambda: rate(lambda: matrix_products(mdrnn, 300)),
+            lambda: ours.dream_rate(dreams, 1, logs),
+            lambda: rate(lambda: ours.matrix_products(mdrnn, 300)),
             "40,000 /s",
-            lambda: limits.peak(dtype) / limits.predicting(SIZES),
+            lambda: limits.peak(dtype) / limits.predicting(ours.SIZES),
         )
     table.row(
         "dream steps: 2 workers against 1",
-        lambda: dream_rate(dreams, 2, logs),
-        lambda: dream_rate(dreams, 1, logs),
+        lambda: ours.dream_rate(dreams, 2, logs),
+        lambda: ours.dream_rate(dreams, 1, logs),
         "1.9",
         limit=2.0,
     )
@@ -126,15 +110,15 @@ def episode_rows(table: Table, weights: Weights, logs: Path) -> None:
     plain = make_env("gymnasium")
     table.row(
         "controller steps in whole episodes: 2 workers against 1",
-        lambda: episodes_rate(weights, 2, "fast", 2 * LANE, logs),
-        lambda: episodes_rate(weights, 1, "fast", LANE, logs),
+        lambda: ours.episodes_rate(weights, 2, "fast", 2 * ours.LANE, logs),
+        lambda: ours.episodes_rate(weights, 1, "fast", ours.LANE, logs),
         "1.9",
         limit=2.0,
     )
     table.row(
         "scoring in Gymnasium's renderer against its drawing alone",
-        lambda: episodes_rate(weights, 1, "gymnasium", 4, logs),
-        lambda: rate(lambda: drive_random(CARRACING, plain, 500)),
+        lambda: ours.episodes_rate(weights, 1, "gymnasium", 4, logs),
+        lambda: rate(lambda: ours.drive_random(CARRACING, plain, 500)),
         "0.91",
         limit=1.0,
     )
@@ -144,11 +128,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ScriptParser(__file__, __doc__)
     parser.add_argument("--only", metavar="WORDS", default="", help="measure only the rows whose names contain this")
     args = parser.parse_args(argv)
-    every_core, dtype = os.sched_getaffinity(0), fast_dtype(CPU)
+    every_core, dtype = os.sched_getaffinity(0), fast_dtype(ours.CPU)
     print(f"{processor()}, {len(every_core)} cores, {dtype}, ", end="")
     print(", ".join(f"{package} {version(package)}" for package in ("torch", "gymnasium", "numpy", "numba", "cma")))
-    one_core()
-    for kind in dict.fromkeys((FLOAT, dtype)):
+    ours.one_core()
+    for kind in dict.fromkeys((ours.FLOAT, dtype)):
         print(f"a large matrix product in {kind}, one core: {limits.peak(kind) / 1e9:,.0f} GFLOP/s")
     print()
     table = Table("design of 2018", args.only)
@@ -157,17 +141,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.manual_seed(0)
         vae, mdrnn = VAE(), MDRNN()
         save_checkpoint(logdir / "vae" / "best.tar", {"state_dict": vae.state_dict()})
-        weights = world_weights(SIZES, vae, mdrnn)
+        weights = world_weights(ours.SIZES, vae, mdrnn)
         driving_rows(table, weights)
         training_rows(table, logdir, dtype)
         os.sched_setaffinity(0, every_core)  # before the first pool: workers are where the server that forks them began
         dreaming_rows(table, mdrnn, logdir, dtype)
         episode_rows(table, weights, logdir)
         if not args.only:
-            one_core()
+            ours.one_core()
             print("\n| cars in lockstep | controller steps |\n|---|---|")
             for cars in (1, 4, 8, 16, 32, 64):
-                print(f"| {cars} | {lockstep_rate(weights, cars, 6000 // cars):,.0f} /s |", flush=True)
+                print(f"| {cars} | {ours.lockstep_rate(weights, cars, 6000 // cars):,.0f} /s |", flush=True)
 
 
 if __name__ == "__main__":
