@@ -15,15 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from data.loaders import (
-    FRAMES_PER_EPOCH,
-    TEST_FRAMES,
-    FrameDataset,
-    find_rollouts,
-    game_of_rollouts,
-    name_rollouts,
-    split_rollouts,
-)
+from data.loaders import FrameDataset, find_rollouts, game_of_rollouts, name_rollouts, split_rollouts
 from envs.games import Game
 from models.vae import VAE, to_images, vae_loss
 from utils.commandline import ScriptParser, natural_float, pick_device, run_script
@@ -34,6 +26,8 @@ from utils.training import Objective, add_training_arguments, has_work, seed_epo
 from utils.training_run import TrainingRun
 
 BATCH_SIZE, LEARNING_RATE, BETAS = 128, 3e-3, (0.9, 0.99)
+FRAMES_PER_EPOCH = 100_000  # 1.2 GB of training frames in memory
+TEST_FRAMES = 10_000
 PICTURES = 64  # in a grid of samples; a quarter of it in the pairs
 
 

@@ -26,8 +26,6 @@ from utils.commandline import UserError
 from utils.run_folder import find_game
 
 TEST_EVERY = 10  # one rollout in so many is held out
-FRAMES_PER_EPOCH = 100_000  # 1.2 GB of training frames in memory
-TEST_FRAMES = 10_000
 FAILURE_LENGTH = 240  # last steps of a rollout that was given up: the mistake, and the steps without progress after it
 
 
