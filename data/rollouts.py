@@ -44,10 +44,6 @@ class RolloutRecorder(Recorder):
         self._rewards.append(reward)
         self._terminals.append(terminated)
 
-    def __len__(self) -> int:
-        """How many steps were taken."""
-        return len(self._rewards)
-
     def result(self) -> bytes:
         rewards, terminals = np.array(self._rewards, np.float32), np.array(self._terminals)
         return pack_rollout(Rollout(np.stack(self.frames), np.stack(self._actions), rewards, terminals))
@@ -93,7 +89,7 @@ class PolicyRunner:
             total_return += float(steps.rewards[0])
             if steps.terminated[0] or steps.truncated[0]:
                 break
-        return Outcome(total_return, len(recorder), recorder.result())
+        return Outcome(total_return, len(recorder.frames), recorder.result())
 
 
 def pack_rollout(rollout: Rollout) -> bytes:
