@@ -35,7 +35,6 @@ from models.vae import VAE, sample_latent, to_images
 from utils.commandline import ScriptParser, UserError, natural_int, pick_device, run_script
 from utils.locks import locked
 from utils.precision import autocast, fast_dtype
-from utils.provenance import recorded
 from utils.run_folder import fingerprint, is_trained, load_game, load_mdrnn, load_vae
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
 from utils.training_run import TrainingRun
@@ -189,8 +188,7 @@ def learn(
     train_set = LatentDataset(train_files, vae.sizes, see, game.sequence_length, args.failures, game.max_steps)
     test_set = LatentDataset(test_files, vae.sizes, see, game.sequence_length)
     objective = SequenceObjective(game, vae, mdrnn, train_set, test_files[0], args, device)
-    with recorded(run.folder, args):
-        train(run, objective, train_set, test_set, args)
+    train(run, objective, train_set, test_set, args)
     print(f"M is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.4f})")
 
 

@@ -21,7 +21,6 @@ from models.vae import VAE, to_images, vae_loss
 from utils.commandline import ScriptParser, natural_float, pick_device, run_script
 from utils.locks import locked
 from utils.precision import autocast, fast_dtype
-from utils.provenance import recorded
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train
 from utils.training_run import TrainingRun
 
@@ -102,8 +101,7 @@ def learn(args: argparse.Namespace, device: torch.device, game: Game, files: lis
     test_set = FrameDataset(test_files, TEST_FRAMES)
     test_set.refill(seed=0, epoch=0)  # the same test frames in every epoch and every run
     objective = FrameObjective(vae, test_set, args, device)
-    with recorded(run.folder, args):
-        train(run, objective, train_set, test_set, args)
+    train(run, objective, train_set, test_set, args)
     print(f"V is in {run.folder / 'best.tar'} (test loss {run.stopping.best:.2f})")
 
 

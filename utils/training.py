@@ -15,6 +15,7 @@ from utils.checkpoints import file_to_resume
 from utils.commandline import add_device_argument, natural_int, positive_float, positive_int, uninterrupted
 from utils.curves import draw_loss_curve
 from utils.logs import CurveWriter
+from utils.provenance import recorded
 from utils.training_run import TrainingRun
 
 
@@ -92,8 +93,8 @@ def has_work(run: TrainingRun, args: argparse.Namespace) -> bool:
 def train(
     run: TrainingRun, objective: Objective, train_set: TrainingSet, test_set: TrainingSet, args: argparse.Namespace
 ) -> None:
-    """Train up to --epochs in all, or until the test loss has stalled."""
-    with CurveWriter(run.folder, run.history) as curves:
+    """Train up to --epochs in all, or until the test loss has stalled; the command is kept in the stage's folder."""
+    with recorded(run.folder, args), CurveWriter(run.folder, run.history) as curves:
         while run.epoch < args.epochs and not run.stopping.stop:
             epoch = run.epoch + 1
             seed_epoch(args.seed, epoch)
