@@ -18,20 +18,11 @@ from tqdm import tqdm
 from envs.games import Game, environment_kinds
 from models.world_model import WorldModel
 from utils.checkpoints import write_json
-from utils.commandline import (
-    ScriptParser,
-    add_device_argument,
-    natural_int,
-    output_file,
-    pick_device,
-    pick_kind,
-    positive_int,
-    run_script,
-)
+from utils.commandline import ScriptParser, natural_int, output_file, pick_device, pick_kind, positive_int, run_script
 from utils.precision import fast_dtype
 from utils.provenance import recorded
-from utils.ray_cluster import add_ray_argument, open_cluster
-from utils.rollouts import Episode, Outcome, drive_episode, rollout_pool
+from utils.ray_cluster import open_cluster
+from utils.rollouts import Episode, Outcome, add_pool_arguments, drive_episode, rollout_pool
 from utils.run_folder import load_controller, load_game, load_world_weights
 from utils.tracks import TEST_TRACKS
 from utils.video import FilmRecorder, open_film, video_file
@@ -48,10 +39,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option("--json", type=output_file, metavar="FILE", help="write the score and every return to this file")
     option("--record", type=video_file, metavar="FILE", help="write the first episode as a film (.gif or .mp4)")
     option("--render", action="store_true", help="show the first episode in a window")
-    option("--max-workers", type=positive_int, help="rollout processes at most; without it, one for every core")
-    add_ray_argument(parser)
-    option("--float32", action="store_true", help="never compute in half precision")
-    add_device_argument(parser)
+    add_pool_arguments(parser)
     args = parser.parse_args(argv)
     if args.seed + args.episodes > len(TEST_TRACKS):
         parser.error(f"argument --seed: only seeds 0 to {TEST_TRACKS[-1]} are for tests, see utils/tracks.py")

@@ -27,7 +27,6 @@ from models.world_model import Weights
 from utils.checkpoints import require_best
 from utils.commandline import (
     ScriptParser,
-    add_device_argument,
     natural_int,
     pick_device,
     pick_kind,
@@ -41,8 +40,8 @@ from utils.dreams import Dreams, dream_pool
 from utils.locks import locked
 from utils.precision import fast_dtype
 from utils.provenance import recorded
-from utils.ray_cluster import RayCluster, add_ray_argument, open_cluster
-from utils.rollouts import rollout_pool
+from utils.ray_cluster import RayCluster, open_cluster
+from utils.rollouts import add_pool_arguments, rollout_pool
 from utils.run_folder import load_dreams, load_game, load_world_weights
 from utils.workers import Pool, cores
 
@@ -103,10 +102,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--beginnings", type=share, default=1.0, help="of dreams: how many begin where rollouts do; others anywhere"
     )
     machine("--eval-env", choices=environment_kinds(), help="score the mean here, too; that decides nothing")
-    machine("--max-workers", type=positive_int, help="rollout processes at most; without it, one for every core")
-    add_ray_argument(group)
-    machine("--float32", action="store_true", help="never compute in half precision")
-    add_device_argument(group)
+    add_pool_arguments(group)
     args = parser.parse_args(argv)
     for option in ("temperature", "beginnings"):
         if getattr(args, option) != 1 and args.env != DREAM:

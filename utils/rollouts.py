@@ -1,5 +1,6 @@
 """The drive loop: many episodes in one process, one batched pass of V, M and C for all of them."""
 
+import argparse
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from envs.batch import EnvironmentBatch
 from envs.games import Game
 from models.vae import FRAME_SIZE
 from models.world_model import Weights, WorldModel, padded
+from utils.commandline import add_device_argument, positive_int
 from utils.precision import fast_dtype
-from utils.ray_cluster import RayCluster
+from utils.ray_cluster import RayCluster, add_ray_argument
 from utils.workers import Pool, WorkerPool
 
 # Enough for the models to work in batches; with more, the environments no longer fit in the processor's cache.
@@ -183,6 +185,16 @@ def drive_episode(
         return ended[0][1]
     finally:
         environments.close()
+
+
+def add_pool_arguments(parser: argparse._ActionsContainer) -> None:
+    """The options that say where a pool drives, and how."""
+    parser.add_argument(
+        "--max-workers", type=positive_int, help="rollout processes at most; without it, one for every core"
+    )
+    add_ray_argument(parser)
+    parser.add_argument("--float32", action="store_true", help="never compute in half precision")
+    add_device_argument(parser)
 
 
 def worker_devices(device: torch.device, workers: int) -> list[str]:
