@@ -123,10 +123,9 @@ def drive_real(game: Game, weights: Any, controllers: np.ndarray, seeds: list[in
         for controller in controllers
         for seed in seeds
     ]
-    outcomes: dict[int, Any] = {}
     device = torch.device("cpu")
     with rollout_pool(game, game.training_kind, weights, device, cores(), len(jobs), logs) as pool:
-        outcomes |= tqdm(pool.run(jobs), "real episodes", len(jobs), unit="episode", leave=False, disable=None)
+        outcomes = dict(tqdm(pool.run(jobs), "real episodes", len(jobs), unit="episode", leave=False, disable=None))
     rewards = np.full((len(jobs), game.max_steps), game.idle_reward)
     for number, outcome in outcomes.items():
         earned, ended = outcome.record
