@@ -10,9 +10,10 @@ in exp_dir/tmp.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +24,6 @@ from evolution.run import open_run
 from evolution.search import SEARCHES, SearchSettings
 from evolution.train import evolve
 from models.sizes import INPUTS, Sizes
-from models.world_model import Weights
 from utils.checkpoints import require_best
 from utils.commandline import (
     ScriptParser,
@@ -36,17 +36,16 @@ from utils.commandline import (
     run_script,
     share,
 )
-from utils.dreams import Dreams, dream_pool
+from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.precision import fast_dtype
 from utils.provenance import recorded
-from utils.ray_cluster import RayCluster, open_cluster
+from utils.ray_cluster import open_cluster
 from utils.rollouts import add_pool_arguments, rollout_pool
 from utils.run_folder import load_dreams, load_game, load_world_weights
 from utils.workers import Pool, cores
 
 DEFAULT = SearchSettings()
-World = Dreams | Weights
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -142,16 +141,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.device = pick_device(args.device)
     if args.env != DREAM:
         args.env = pick_kind(args.env, game.training_kind, game)
-    world = load_world(args, args.env, sizes)
-    eval_world = load_world(args, pick_kind(args.eval_env, "", game), sizes) if args.eval_env else None
+    open_pool = load_world(args, game, args.env, sizes)
+    open_eval_pool = load_world(args, game, pick_kind(args.eval_env, "", game), sizes) if args.eval_env else None
+    workers, logs = args.max_workers or cores(), args.logdir / "tmp"
     with locked(args.logdir / "ctrl"):
         run = open_run(args.logdir, game, name_of(args), sizes, settings, args.warm_start, reload=not args.noreload)
         with (
             recorded(run.folder, args),
-            open_cluster(args.ray, args.max_workers, pools=2 if eval_world else 1) as cluster,
-            open_pool(args, game, args.env, world, sizes, settings.episodes, "tmp", cluster) as pool,
-            open_pool(args, game, args.eval_env, eval_world, sizes, settings.eval_episodes, "tmp/eval", cluster)
-            if eval_world
+            open_cluster(args.ray, args.max_workers, pools=2 if open_eval_pool else 1) as cluster,
+            open_pool(workers, settings.episodes, logs, cluster=cluster) as pool,
+            open_eval_pool(workers, settings.eval_episodes, logs / "eval", cluster=cluster)
+            if open_eval_pool
             else nullcontext() as eval_pool,
         ):
             finished = evolve(run, settings, pool, eval_pool, args.generations, target_of(args, game), args.display)
@@ -159,10 +159,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{finished}; {run.standing} ({run.folder / 'best.tar'})")
 
 
-def load_world(args: argparse.Namespace, kind: str, sizes: Sizes) -> World:
-    """V and M for this kind of environment, or what it takes to dream. Raises UserError if one of them is missing or
-    does not do for it."""
-    return load_dreams(args.logdir, dreams_of(args)) if kind == DREAM else load_world_weights(args.logdir, sizes)
+def load_world(args: argparse.Namespace, game: Game, kind: str, sizes: Sizes) -> Callable[..., Pool]:
+    """V and M for this kind of environment, or what it takes to dream, ready for a pool: to be called with the workers,
+    the episodes at a time, the folder of the logs, and the cluster. Raises UserError if one of them is missing or does
+    not do for it."""
+    if kind == DREAM:
+        return partial(dream_pool, load_dreams(args.logdir, dreams_of(args)), sizes)
+    weights = load_world_weights(args.logdir, sizes)
+    return partial(rollout_pool, game, kind, weights, args.device, float32=args.float32)
 
 
 def name_of(args: argparse.Namespace) -> str:
@@ -177,23 +181,6 @@ def target_of(args: argparse.Namespace, game: Game) -> float:
     if args.target_return is not None:
         return args.target_return
     return float("inf") if args.env == DREAM else game.target_return
-
-
-def open_pool(
-    args: argparse.Namespace,
-    game: Game,
-    kind: str,
-    world: World,
-    sizes: Sizes,
-    episodes: int,
-    logs: str,
-    cluster: RayCluster | None,
-) -> Pool:
-    """Workers that drive, or dream, up to so many episodes at a time, here or on the cluster."""
-    workers, folder = args.max_workers or cores(), args.logdir / logs
-    if isinstance(world, Dreams):
-        return dream_pool(world, sizes, workers, episodes, folder, cluster)
-    return rollout_pool(game, kind, world, args.device, workers, episodes, folder, args.float32, cluster)
 
 
 if __name__ == "__main__":
