@@ -25,7 +25,7 @@ def run_script(main: Callable[[], None]) -> None:
     (2, wrong use, is argparse's own.) A UserError becomes one line on stderr; SIGTERM ends a run as Ctrl-C does. When
     main has ended, both are ignored: there is nothing left to stop, and libraries clean up for a moment.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is printed
     try:
@@ -58,10 +58,6 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
     if pending:
         raise KeyboardInterrupt
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _heed_no_signals() -> None:
