@@ -27,6 +27,7 @@ class Session(ABC):
     def __init__(self, playable: Playable, seed: int = 0, human: bool = False):
         """seed: of the first episode; human: drives first, as always where there is no C."""
         self.real = AgentScene(playable.environment, seed, playable.agent())
+        self.scene = self.real  # where the driver acts
         self.human = human or not self.real.agent.can_drive
         self.paused = False
         self.closed = False  # by a key
@@ -47,11 +48,6 @@ class Session(ABC):
             **dict.fromkeys(("q", "escape"), self._close),
         }
         self.real.begin()
-
-    @property
-    def scene(self) -> AgentScene:
-        """Where the driver acts."""
-        return self.real
 
     def handle_key(self, key: str, down: bool = True) -> None:
         """A key, by pygame's name of it, was pressed or released."""
@@ -174,36 +170,31 @@ class SingleView(Session):
         super().__init__(playable, seed, human)
         self.dream = playable.dreamer and AgentScene(playable.dreamer, seed, playable.agent())
         self._why_no_dream = playable.why_no_dream
-        self._shown = self.real
         if in_dream and self.dream:
-            self._shown = self.dream
+            self.scene = self.dream
             self.dream.begin()
-
-    @property
-    def scene(self) -> AgentScene:
-        return self._shown
 
     def switch(self) -> None:
         """To a dream that begins at the present moment, or back to reality as it was left."""
-        if self._shown is not self.real:
-            self._shown = self.real
+        if self.scene is not self.real:
+            self.scene = self.real
         elif self.dream:
-            self._shown = self.dream
+            self.scene = self.dream
             self.dream.begin(self.real.agent.moment)
         else:
             self._notify(self._why_no_dream)
 
     def restart(self) -> None:
-        self._shown.begin()
+        self.scene.begin()
 
     def _take(self, action: np.ndarray) -> None:
-        self._shown.step(action)
+        self.scene.step(action)
 
     def _top(self) -> np.ndarray:
-        return viewer.enlarge(self._shown.frame, self.SCALE)
+        return viewer.enlarge(self.scene.frame, self.SCALE)
 
     def _status(self) -> list[list[str]]:
-        scene = self._shown
+        scene = self.scene
         reward, earned = f"{scene.reward:+.2f}", f"return {scene.total_return:.1f}"
         if scene is self.real:
             return [
