@@ -92,6 +92,21 @@ def squares(folder: Path, jobs: list[int], count: int = 2, accident: str = "", c
     return [results[number] for number in range(len(jobs))]
 
 
+class Imported(Squares):
+    """Tells which modules are there, by name."""
+
+    def advance(self) -> list[tuple[int, bool]]:
+        number, name = self._jobs.pop(0)
+        return [(number, name in sys.modules)]
+
+
+def test_a_worker_finds_the_slow_imports_done(tmp_path):
+    with WorkerPool(Imported, [(tmp_path,)], 4, tmp_path / "tmp") as pool:
+        assert dict(pool.run(["torch", "numba_ready", "numba.np.linalg", "nothing"])) == {
+            0: True, 1: True, 2: True, 3: False
+        }  # fmt: skip
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_all_jobs_are_done_in_their_places(tmp_path, count):
     assert squares(tmp_path, list(range(6)), count) == [0, 1, 4, 9, 16, 25]
