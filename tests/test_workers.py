@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -105,6 +106,25 @@ def test_a_worker_finds_the_slow_imports_done(tmp_path):
         assert dict(pool.run(["torch", "numba_ready", "numba.np.linalg", "nothing"])) == {
             0: True, 1: True, 2: True, 3: False
         }  # fmt: skip
+
+
+class Echo(Squares):
+    """Returns its jobs, and more of them than a connection takes before they are read."""
+
+    def advance(self) -> list[tuple[int, bytes]]:
+        number, job = self._jobs.pop(0)
+        return [(number, job * 10)]
+
+
+def test_large_jobs_and_large_results_do_not_wait_for_each_other(tmp_path):
+    jobs = [bytes([number]) * 100_000 for number in range(40)]
+    results = {}
+    with WorkerPool(Echo, [(tmp_path,)], 20, tmp_path / "tmp") as pool:
+        # In a thread, because a pool that waits for ever cannot be stopped but by its end.
+        thread = threading.Thread(target=lambda: results.update(pool.run(jobs)), daemon=True)
+        thread.start()
+        thread.join(timeout=60)
+        assert results == {number: job * 10 for number, job in enumerate(jobs)}
 
 
 @pytest.mark.parametrize("count", [1, 3])

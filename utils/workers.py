@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NoReturn, Protocol
 
 from tqdm import tqdm
@@ -77,7 +78,8 @@ class _Worker:
     process: multiprocessing.process.BaseProcess
     connection: Connection
     log: Path
-    arguments: tuple | None  # its Runner's; None when they are sent
+    outbox: SimpleQueue  # what is sent to it, in this order, by `postman`
+    postman: threading.Thread
     jobs: dict[int, Any] = field(default_factory=dict)  # handed out and not yet finished
     started: bool = False  # it has given its first sign of life
     silence: float = 0.0  # seconds since the last one, as far as there was reason to expect any
@@ -123,8 +125,7 @@ class WorkerPool:
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
-            worker.process.join()
-            worker.connection.close()
+            _bury(worker)
 
     def run(self, jobs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Do all jobs; yield (position in `jobs`, result) as each is finished.
@@ -167,12 +168,7 @@ class WorkerPool:
                 if not worker.jobs:
                     worker.silence = 0.0
                 worker.jobs[number] = job
-                # If it is dead, `run` will read the end of its connection and take the job back.
-                with contextlib.suppress(OSError):
-                    if worker.arguments is not None:
-                        worker.connection.send((self._make_runner, worker.arguments))
-                        worker.arguments = None
-                    worker.connection.send((number, job))
+                worker.outbox.put(numbered)
 
     def _hear(self, worker: _Worker) -> None:
         """A worker has given a sign of life."""
@@ -220,14 +216,17 @@ class WorkerPool:
                 if attempt == STARTS:
                     raise UserError(f"worker {index} cannot be started: the process that forks it dies") from None
         theirs.close()
-        return _Worker(process, connection, log, self._arguments[index])
+        outbox: SimpleQueue = SimpleQueue()
+        outbox.put((self._make_runner, self._arguments[index]))
+        postman = threading.Thread(target=_deliver, args=(connection, outbox), daemon=True)
+        postman.start()
+        return _Worker(process, connection, log, outbox, postman)
 
     def _replace(self, index: int, deaths: dict[int, int]) -> None:
         worker = self._workers[index]
         worker.process.join(LEAST_PATIENCE)
         worker.process.kill()  # it has hung up, and hangs in its end
-        worker.process.join()
-        worker.connection.close()
+        _bury(worker)
         reason = _describe_exit(worker.process.exitcode)
         if worker.hung:
             reason = f"it hung and was killed: no sign of life for {worker.hung:.0f} s"
@@ -247,6 +246,23 @@ class WorkerPool:
             file=sys.stderr,
         )
         self._workers[index] = self._start(index)
+
+
+def _deliver(connection: Connection, outbox: SimpleQueue) -> None:
+    """A thread's life: send what is in the outbox, until there is None. `run` must not wait until a worker reads, because
+    that may be waiting until `run` reads its result. If the worker is dead, `run` reads the end of its connection and
+    takes its jobs back."""
+    with contextlib.suppress(OSError):
+        while (message := outbox.get()) is not None:
+            connection.send(message)
+
+
+def _bury(worker: _Worker) -> None:
+    """Put away what is left of a worker that was killed."""
+    worker.process.join()
+    worker.outbox.put(None)
+    worker.postman.join()  # nobody reads what it may be sending, so that it fails
+    worker.connection.close()
 
 
 def _seconds_queued(pid: int | None) -> float:
