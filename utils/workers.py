@@ -249,9 +249,9 @@ class WorkerPool:
 
 
 def _deliver(connection: Connection, outbox: SimpleQueue) -> None:
-    """A thread's life: send what is in the outbox, until there is None. `run` must not wait until a worker reads, because
-    that may be waiting until `run` reads its result. If the worker is dead, `run` reads the end of its connection and
-    takes its jobs back."""
+    """A thread's life: send what is in the outbox, until there is None. `run` must not wait until a worker reads: that
+    may be waiting until `run` reads its result. If the worker is dead, `run` reads the end of its connection and takes
+    its jobs back."""
     with contextlib.suppress(OSError):
         while (message := outbox.get()) is not None:
             connection.send(message)
