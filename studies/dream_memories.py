@@ -60,10 +60,10 @@ class DreamsOfMany:
 
     def run(self, jobs: Iterable[Episode]) -> Iterator[tuple[int, Outcome]]:
         """Do all jobs; yield (position in `jobs`, result) as each is finished."""
-        numbered = list(enumerate(jobs))
+        episodes = list(jobs)
         for turn, pool in enumerate(self._pools):
-            numbers, episodes = zip(*[job for job in numbered if job[1].seed % len(self._pools) == turn], strict=True)
-            for index, outcome in pool.run(episodes):
+            numbers = [number for number, episode in enumerate(episodes) if episode.seed % len(self._pools) == turn]
+            for index, outcome in pool.run(episodes[number] for number in numbers):
                 yield numbers[index], outcome
 
 

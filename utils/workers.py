@@ -27,8 +27,8 @@ from tqdm import tqdm
 from utils.commandline import UserError
 
 DEATHS_PER_JOB, STARTS = 3, 10
-# Workers are forked from a server process that has done the slow imports once. It runs nothing of ours and starts no
-# threads, so that a fork of it is as safe as a new process.
+# Workers are forked from a server process that has done the slow imports once. It runs no threads, and nothing of ours
+# but numba_ready.py, so that a fork of it is as safe as a new process.
 FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 SLOW_IMPORTS = ["torch", "numba", "numba_ready", "gymnasium.envs.box2d.car_racing", "isal.isal_zlib", "cma", "tqdm"]
 LOG_LINES_SHOWN = 8
