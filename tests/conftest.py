@@ -63,16 +63,15 @@ def run_process(script: str, *arguments: object, **options) -> subprocess.Comple
     return subprocess.run(command, **settings | options)
 
 
-def run_code(code: str, folder: Path, largest_file: int) -> subprocess.CompletedProcess:
-    """Run Python code whose argument is a folder, and for which no file may grow larger than so many bytes: a write
-    then fails in its midst, as on a full disk."""
-    return subprocess.run(
-        [sys.executable, "-c", code, folder],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file)),
-    )
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """In this block no file may grow larger than so many bytes: a write then fails in its midst, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def heed_ctrl_c() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line_error, run, run_code, succeed
+from conftest import assert_one_line_error, largest_file, run, succeed
 
 from models.controller import Controller
 from models.mdrnn import MDRNN
@@ -112,13 +112,8 @@ def test_the_old_checkpoint_stays_when_the_disk_is_full(tmp_path):
     """A limit on the size of files makes the real torch.save fail in its midst, as a full disk does."""
     path = tmp_path / "checkpoint.tar"
     save_checkpoint(path, {"state_dict": {"old": torch.zeros(3)}})
-    code = (
-        "import sys, torch; from pathlib import Path; from utils.checkpoints import save_checkpoint\n"
-        "save_checkpoint(Path(sys.argv[1]), {'state_dict': {'new': torch.zeros(1_000_000)}})"
-    )
-    result = run_code(code, path, largest_file=100_000)
-    assert result.returncode == 1
-    assert f"UserError: {path}: cannot be written" in result.stderr
+    with pytest.raises(UserError, match=f"{path}: cannot be written"), largest_file(100_000):
+        save_checkpoint(path, {"state_dict": {"new": torch.zeros(1_000_000)}})
     assert load_checkpoint(path, "")["state_dict"]["old"].tolist() == [0, 0, 0]
     assert os.listdir(tmp_path) == ["checkpoint.tar"]
 

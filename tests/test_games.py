@@ -1,6 +1,7 @@
 """Games are data: one entry more in the registry, and the scripts train V, M and C on another game."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ def toy(monkeypatch):
     monkeypatch.setitem(GAMES, "toy", TOY)
 
 
-def test_a_third_game_needs_one_entry(toy, tmp_path, monkeypatch):
+def test_a_third_game_needs_one_entry(toy, tiny_dataset, tmp_path, monkeypatch):
     data, logdir = tmp_path / "data", tmp_path / "run"
     made = run("data/generation_script.py", "--game", "toy", "--rollouts", 20, "--rootdir", data, "--policy", "white")
     assert "20 rollouts, 800 frames" in succeed(made)
@@ -48,7 +49,7 @@ def test_a_third_game_needs_one_entry(toy, tmp_path, monkeypatch):
 
     # A dataset of one game is not for a V of another, nor is a folder of two games a dataset.
     other = tmp_path / "carracing"
-    succeed(run("data/generation_script.py", "--rollouts", 2, "--rootdir", other / "a"))
+    shutil.copytree(tiny_dataset, other / "a")
     assert_one_line_error(run("trainmdrnn.py", "--logdir", logdir, "--dataset", other), "rollouts of carracing", "toy")
     succeed(run("data/generation_script.py", "--game", "toy", "--rollouts", 1, "--rootdir", other / "b"))
     assert_one_line_error(run("trainvae.py", "--logdir", logdir, "--dataset", other), "several games")

@@ -1,8 +1,10 @@
 """Curves for TensorBoard: every point of the history is there, whatever became of the run or of its files."""
 
-from conftest import run_code
+import pytest
+from conftest import largest_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from utils.commandline import UserError
 from utils.logs import EVENT_FILES, CurveWriter, logged_steps
 
 
@@ -52,11 +54,7 @@ def test_points_that_are_missing_are_written_from_the_history(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from utils.logs import CurveWriter\n"
-        "curves = CurveWriter(Path(sys.argv[1]), [])\n"
-        "for step in range(10_000): curves.add_figures({'loss/test': 1.0}, step)"
-    )
-    result = run_code(code, tmp_path, largest_file=20_000)
-    assert result.returncode == 1
-    assert f"UserError: {tmp_path}: its curves cannot be written" in result.stderr
+    message = f"{tmp_path}: its curves cannot be written"
+    with pytest.raises(UserError, match=message), CurveWriter(tmp_path, []) as curves, largest_file(20_000):
+        for step in range(10_000):
+            curves.add_figures({"loss/test": 1.0}, step)

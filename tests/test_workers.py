@@ -157,8 +157,8 @@ def test_workers_that_cannot_start_end_the_run_within_seconds(tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(workers, "LEAST_PATIENCE", 3.0)
-    monkeypatch.setattr(workers, "START_PATIENCE", 8.0)  # the worker may hang before its first sign of life
+    monkeypatch.setattr(workers, "LEAST_PATIENCE", 2.0)
+    monkeypatch.setattr(workers, "START_PATIENCE", 5.0)  # the worker may hang before its first sign of life
 
 
 def test_a_worker_that_was_stopped_is_killed_and_its_jobs_done(impatient, tmp_path, capfd):

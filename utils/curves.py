@@ -1,8 +1,11 @@
 """Learning curves as pictures, for those who would rather look than read."""
 
+import functools
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from utils.checkpoints import write_atomically
 
 
 def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
@@ -24,7 +27,7 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
     axes.set(xlabel="episodes", ylabel="return", title="C: evolution")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    write_atomically(path, functools.partial(figure.savefig, format="png", dpi=120))
 
 
 def draw_loss_curve(history: list[dict[str, float]], path: Path, title: str) -> None:
@@ -36,4 +39,4 @@ def draw_loss_curve(history: list[dict[str, float]], path: Path, title: str) -> 
     axes.set(xlabel="epoch", ylabel="loss", title=title)
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    write_atomically(path, functools.partial(figure.savefig, format="png", dpi=120))

@@ -1,6 +1,7 @@
 """What the training of V and of M share: their options, and the loop over epochs."""
 
 import argparse
+import functools
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 from tqdm import tqdm
 
-from utils.checkpoints import file_to_resume
+from utils.checkpoints import file_to_resume, write_atomically
 from utils.commandline import add_device_argument, natural_int, positive_float, positive_int, uninterrupted
 from utils.curves import draw_loss_curve
 from utils.logs import CurveWriter
@@ -156,5 +157,6 @@ def save_pictures(objective: Objective, folder: Path, curves: CurveWriter, epoch
     folder.mkdir(exist_ok=True)
     with torch.no_grad():
         for name, picture in objective.pictures().items():
-            save_image(picture, folder / f"{name}_{epoch}.png")
+            path = folder / f"{name}_{epoch}.png"
+            write_atomically(path, functools.partial(save_image, picture, format="png"))
             curves.add_image(name, picture.numpy(), epoch)
