@@ -220,7 +220,7 @@ def test_a_search_begins_at_a_controller_that_came_without_one(logdir):
     process = start("traincontroller.py", *arguments)
     wait_for(process, "generation 1:")
     process.terminate()
-    process.wait(timeout=20)
+    assert process.wait(timeout=20) == 130
     assert torch.allclose(checkpoint(logdir)["state_dict"]["fc.weight"], weights, atol=1e-4)
     assert checkpoint(logdir, "best.tar")["epoch"] == 77
     done = checkpoint(logdir)["epoch"]
