@@ -65,7 +65,8 @@ def run_process(script: str, *arguments: object, **options) -> subprocess.Comple
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """In this block no file may grow larger than so many bytes: a write then fails in its midst, as on a full disk."""
+    """In this block no file may grow larger than so many bytes: a write then fails in its midst, as on a full disk.
+    The server that workers are forked from should run before: it would keep the limit."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
