@@ -132,7 +132,7 @@ def test_the_scripts_do_on_a_cluster_what_they_do_here(cluster, lamp, tmp_path):
             run("test_controller.py", "--logdir", lamp, "--episodes", 8, "--json", tmp_path / "score", *words, *single)
         )
         data = ["--logdir", lamp, "--game", TOY.name, "--rootdir", tmp_path / f"data{len(words)}", "--rollouts", 6]
-        succeed(run("data/generation_script.py", "--policy", "controller", *data, *words))
+        succeed(run("data/generation_script.py", "--policy", "controller", *data, *words, "--threads", 1))
         search = torch.load(lamp / "ctrl" / "checkpoint.tar", weights_only=True)
         rollouts = sorted(tmp_path.glob(f"data{len(words)}/*/*.npz"))
         history = [row | {"seconds": 0} for row in search["history"]]

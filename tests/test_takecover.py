@@ -213,7 +213,11 @@ def test_the_current_folder_may_be_read_only_and_stays_clean(tmp_path):
 
 
 @pytest.mark.slow
-def test_vizdoom_missing_or_too_old_is_one_line(tmp_path):
+def test_vizdoom_missing_or_too_old_is_one_line(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="vizdoom .* pip install -r requirements.txt"):
+        patch.setitem(sys.modules, "vizdoom", None)
+        make_env("vizdoom")
+
     code = "import sys, runpy; sys.argv[0] = {0!r}; sys.path[0] = 'data'; {1}runpy.run_path({0!r}, run_name='__main__')"
     script, arguments = "data/generation_script.py", ["--rollouts", "1", "--rootdir", str(tmp_path / "data")]
 
@@ -221,16 +225,13 @@ def test_vizdoom_missing_or_too_old_is_one_line(tmp_path):
         command = [sys.executable, "-c", code.format(script, prelude), *arguments, "--game", game]
         return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT | variables, capture_output=True, text=True)
 
-    missing = "sys.modules['vizdoom'] = None; "
-    assert_one_line_error(generate(missing, "takecover"), "vizdoom", "pip install -r requirements.txt")
-    shutil.rmtree(tmp_path / "data")
     old = tmp_path / "old" / "vizdoom-1.2.4.dist-info"
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: vizdoom\nVersion: 1.2.4\n")
     result = generate("", "takecover", PYTHONPATH=str(old.parent))
     assert_one_line_error(result, "vizdoom 1.2.4 is older than 1.3", "pip install -r requirements.txt")
     shutil.rmtree(tmp_path / "data")
-    succeed(generate(missing, "carracing"))
+    succeed(generate("sys.modules['vizdoom'] = None; ", "carracing"))
 
 
 def test_what_cannot_be_started_or_shown_is_one_line(monkeypatch):
