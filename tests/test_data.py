@@ -177,7 +177,7 @@ def driver(untrained_run, tmp_path) -> Path:
 @pytest.mark.slow
 def test_generation_by_a_controller(driver, tmp_path):
     options = ["--policy", "controller", "--logdir", driver, "--seed", 5, "--threads", 2]
-    succeed(generate(tmp_path / "data", 3, *options))
+    succeed(generate(tmp_path / "data", 2, *options))
     succeed(generate(tmp_path / "fewer", 1, *options))
     assert contents(tmp_path / "fewer").items() <= contents(tmp_path / "data").items()
     succeed(generate(tmp_path / "calm", 2, *options, "--noise", 0))

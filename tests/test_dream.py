@@ -201,7 +201,7 @@ def test_without_a_reward_head_there_is_no_dream(trained):
 def test_c_learns_in_the_dream(folder):
     """The dream's score goes up, and the real one decides nothing."""
     options = [*SHORT[:4], "--search", "mirrored", "--pop-size", 32, "--n-samples", 1, "--eval-episodes", 16]
-    options += ["--sigma", 0.1, "--generations", 20, "--eval-env", "fast"]
+    options += ["--sigma", 0.1, "--generations", 12, "--eval-env", "fast"]
     output = succeed(run("traincontroller.py", "--logdir", folder, *options))
     state = torch.load(folder / "ctrl" / "best.tar", weights_only=True)
     history = torch.load(folder / "ctrl" / "checkpoint.tar", weights_only=True)["history"]
