@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -133,6 +134,23 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *parts: object) -
     assert "Traceback" not in result.stderr
     for part in parts:
         assert str(part) in lines[0]
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """make_once(name, make): a new folder that `make` has filled, once for all the processes that test."""
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        several = "PYTEST_XDIST_WORKER" in os.environ  # each has a folder of its own in one that they share
+        folder = tmp_path_factory.getbasetemp().parent / name if several else tmp_path_factory.getbasetemp() / name
+        with filelock.FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = Path(f"{folder}.unfinished")
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")

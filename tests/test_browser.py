@@ -62,9 +62,12 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> Path:
-    """A folder with a page of both games, in a subfolder."""
-    folder = tmp_path_factory.mktemp("site")
+def pages(make_once) -> Path:
+    """A folder with a page of both games, in a subfolder; not to be changed."""
+    return make_once("site", make_site)
+
+
+def make_site(folder: Path) -> None:
     try:
         install_runtime(folder / "page" / "ort")
     except UserError as error:
@@ -72,7 +75,6 @@ def pages(tmp_path_factory) -> Path:
     for game, logdir in SHIPPED.items():
         succeed(run("export_dream.py", "--logdir", logdir, "--out", folder / "page"))
         assert models_size(folder / "page" / game) <= 5
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -56,16 +56,20 @@ def some_mdrnn(game: Game = TAKECOVER, end: float = -9) -> MDRNN:
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory) -> tuple[Path, Path]:
-    """A dataset, and a run folder with V, M and C that learned in its dream; not to be changed."""
-    folder = tmp_path_factory.mktemp("doom")
+def learned(make_once, tmp_path_factory) -> tuple[Path, Path]:
+    """A dataset, and a run folder with V, M and C that learned in its dream; not to be changed, but by studies."""
+    folder = shutil.copytree(make_once("doom", learn), tmp_path_factory.mktemp("doom") / "copy")
+    return folder / "data", folder / "run"
+
+
+def learn(folder: Path) -> None:
+    """The four scripts, small."""
     data, logdir = folder / "data", folder / "run"
     succeed(run("data/generation_script.py", PRESET, "--rollouts", 10, "--rootdir", data))
     common = [PRESET, "--logdir", logdir, "--dataset", data]
     succeed(run("trainvae.py", *common, "--epochs", 1))
     succeed(run("trainmdrnn.py", *common, "--epochs", 3, "--batch-size", 8))
     succeed(run("traincontroller.py", PRESET, "--logdir", logdir, *SMALL, "--generations", 1))
-    return data, logdir
 
 
 @pytest.fixture
