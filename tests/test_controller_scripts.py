@@ -371,7 +371,7 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
     straight_on = Controller.from_vector(CARRACING_SIZES, torch.from_numpy(starting_point(None, CARRACING_SIZES, 1)))
     save_checkpoint(logdir / "ctrl" / "best.tar", {"state_dict": straight_on.state_dict()})
     scores = []
-    options = ["--logdir", logdir, "--episodes", 2, "--seed", 5, "--env", "fast"]
+    options = ["--logdir", logdir, "--episodes", 2, "--seed", 104, "--env", "fast"]  # soon off the road
     in_a_process = partial(run_process, env=os.environ)  # with as many threads as a user would have
     for start_script, workers, film in ((run, 1, "a.gif"), (in_a_process, 2, "a.mp4")):
         path = tmp_path / f"score_{workers}.json"
@@ -382,7 +382,7 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
         frames = imageio.imread(tmp_path / film)
         assert len(frames) > 50
         assert np.ptp(frames) > 100  # it shows something
-        recorded = float(re.search(r"recorded: seed 5, return ([-\d.]+)", result.stdout)[1])
+        recorded = float(re.search(r"recorded: seed 104, return ([-\d.]+)", result.stdout)[1])
         assert recorded == pytest.approx(scores[-1]["returns"][0], abs=0.051)
     assert scores[0] == scores[1]
     score = scores[0]
@@ -448,15 +448,15 @@ def test_a_missing_or_damaged_model_is_named_with_its_remedy(logdir, stage, comm
 
 
 @pytest.mark.slow
-def test_a_failed_write_keeps_the_old_file(logdir):
+def test_a_failed_write_keeps_the_old_file(lamp):
     """No file may grow as large as a checkpoint, then none as large as the curve's picture, which comes after it."""
-    first = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 1)
+    first = run("traincontroller.py", "--logdir", lamp, *SHORT, "--generations", 1)
     assert first.returncode == 0, first.stderr
-    saved, picture = ((logdir / "ctrl" / name) for name in ("checkpoint.tar", "curve.png"))
-    for size, failed, kept in ((10_000, logdir / "ctrl" / "best.tar", saved), (20_000, picture, picture)):
+    saved, picture = ((lamp / "ctrl" / name) for name in ("checkpoint.tar", "curve.png"))
+    for size, failed, kept in ((3_000, lamp / "ctrl" / "best.tar", saved), (20_000, picture, picture)):
         before = kept.read_bytes()
         with largest_file(size):
-            result = run("traincontroller.py", "--logdir", logdir, *SHORT, "--generations", 2)
+            result = run("traincontroller.py", "--logdir", lamp, *SHORT, "--generations", 2)
         assert_one_line_error(result, failed, "cannot be written")
         assert kept.read_bytes() == before
-    assert not list((logdir / "ctrl").glob(".*"))
+    assert not list((lamp / "ctrl").glob(".*"))
