@@ -371,7 +371,7 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
     straight_on = Controller.from_vector(CARRACING_SIZES, torch.from_numpy(starting_point(None, CARRACING_SIZES, 1)))
     save_checkpoint(logdir / "ctrl" / "best.tar", {"state_dict": straight_on.state_dict()})
     scores = []
-    options = ["--logdir", logdir, "--episodes", 2, "--seed", 104, "--env", "fast"]  # soon off the road
+    options = ["--logdir", logdir, "--episodes", 2, "--seed", 95, "--env", "fast"]  # soon off the road
     in_a_process = partial(run_process, env=os.environ)  # with as many threads as a user would have
     for start_script, workers, film in ((run, 1, "a.gif"), (in_a_process, 2, "a.mp4")):
         path = tmp_path / f"score_{workers}.json"
@@ -382,7 +382,7 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
         frames = imageio.imread(tmp_path / film)
         assert len(frames) > 50
         assert np.ptp(frames) > 100  # it shows something
-        recorded = float(re.search(r"recorded: seed 104, return ([-\d.]+)", result.stdout)[1])
+        recorded = float(re.search(r"recorded: seed 95, return ([-\d.]+)", result.stdout)[1])
         assert recorded == pytest.approx(scores[-1]["returns"][0], abs=0.051)
     assert scores[0] == scores[1]
     score = scores[0]
