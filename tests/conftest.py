@@ -141,8 +141,10 @@ def make_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Pat
     """make_once(name, make): a new folder that `make` has filled, once for all the processes that test."""
 
     def folder_of(name: str, make: Callable[[Path], object]) -> Path:
-        several = "PYTEST_XDIST_WORKER" in os.environ  # each has a folder of its own in one that they share
-        folder = tmp_path_factory.getbasetemp().parent / name if several else tmp_path_factory.getbasetemp() / name
+        base = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:  # each process has its own, in a folder that they share
+            base = base.parent
+        folder = base / name
         with filelock.FileLock(f"{folder}.lock"):
             if not folder.exists():
                 unfinished = Path(f"{folder}.unfinished")
