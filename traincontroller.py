@@ -21,7 +21,7 @@ import torch
 from envs.dream import DreamSettings
 from envs.games import DREAM, Game, environment_kinds
 from evolution.run import open_run
-from evolution.search import SEARCHES, SearchSettings
+from evolution.search import GRADIENT, SEARCHES, SearchSettings
 from evolution.train import evolve
 from models.sizes import INPUTS, Sizes
 from utils.checkpoints import require_best
@@ -67,10 +67,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--search",
         choices=SEARCHES,
         default=DEFAULT.search,
-        help="CMA-ES with a full or a diagonal covariance, or mirrored pairs that count by the rank or by the root of "
-        "their difference in return",
+        help="CMA-ES with a full or a diagonal covariance; mirrored pairs that count by the rank or by the root of "
+        "their difference in return; or, in a dream, a policy gradient from its single steps",
     )
     search("--inputs", choices=INPUTS, help="what C sees: V's latent z, M's output h, its cell state c")
+    search("--hidden-units", type=natural_int, help="tanh units between what C sees and its action; 0: C is linear")
     search("--pop-size", type=population_size, default=DEFAULT.population, help="candidates in a generation")
     search("--n-samples", type=positive_int, default=DEFAULT.samples, help="episodes that every candidate drives")
     search(
@@ -79,7 +80,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[DEFAULT.sigma],
         help="deviation of the candidates' weights (with CMA-ES the initial one; a resumed search takes a new one); a "
-        "second number is that of the weights of M's state",
+        "second number is that of the weights of M's state; with a gradient, that of C's outputs",
     )
     search("--seed", type=natural_int, default=DEFAULT.seed, help="seed of the search and of its episodes")
     search(
@@ -106,8 +107,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for option in ("temperature", "beginnings"):
         if getattr(args, option) != 1 and args.env != DREAM:
             parser.error(f"argument --{option}: of --env {DREAM} only")
-    if len(args.sigma) > 2:
-        parser.error("argument --sigma: at most two numbers")
+    if len(args.sigma) > (1 if args.search == GRADIENT else 2):
+        parser.error(f"argument --sigma: at most {'one number' if args.search == GRADIENT else 'two numbers'}")
+    if args.search == GRADIENT and args.env != DREAM:
+        parser.error(f"argument --search: {GRADIENT} is for --env {DREAM} only")
     try:
         settings_of(args).check()
     except ValueError as error:
@@ -136,16 +139,17 @@ def dreams_of(args: argparse.Namespace) -> DreamSettings:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     game, sizes = load_game(args.logdir)
-    sizes = replace(sizes, inputs=args.inputs or sizes.inputs)
+    sizes = replace(sizes, inputs=args.inputs or sizes.inputs, hidden_units=args.hidden_units or sizes.hidden_units)
     settings = replace(settings_of(args), patience=game.patience)
     args.device = pick_device(args.device)
     if args.env != DREAM:
         args.env = pick_kind(args.env, game.training_kind, game)
-    open_pool = load_world(args, game, args.env, sizes)
+    dreams = load_dreams(args.logdir, dreams_of(args)) if args.env == DREAM else None
+    open_pool = partial(dream_pool, dreams, sizes) if dreams else load_world(args, game, args.env, sizes)
     open_eval_pool = load_world(args, game, pick_kind(args.eval_env, "", game), sizes) if args.eval_env else None
     workers, logs = args.max_workers or cores(), args.logdir / "tmp"
     with locked(args.logdir / "ctrl"):
-        run = open_run(args.logdir, game, name_of(args), sizes, settings, args.warm_start, reload=not args.noreload)
+        run = open_run(args.logdir, game, name_of(args), sizes, settings, args.warm_start, not args.noreload, dreams)
         with (
             recorded(run.folder, args),
             open_cluster(args.ray, args.max_workers, pools=2 if open_eval_pool else 1) as cluster,
@@ -160,11 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def load_world(args: argparse.Namespace, game: Game, kind: str, sizes: Sizes) -> Callable[..., Pool]:
-    """V and M for this kind of environment, or what it takes to dream, ready for a pool: to be called with the workers,
-    the episodes at a time, the folder of the logs, and the cluster. Raises UserError if one of them is missing or does
-    not do for it."""
-    if kind == DREAM:
-        return partial(dream_pool, load_dreams(args.logdir, dreams_of(args)), sizes)
+    """V and M for this kind of environment, ready for a pool: to be called with the workers, the episodes at a time,
+    the folder of the logs, and the cluster. Raises UserError if one of them is missing or does not do for it."""
     weights = load_world_weights(args.logdir, sizes)
     return partial(rollout_pool, game, kind, weights, args.device, float32=args.float32)
 

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from envs.games import Game
-from evolution.search import Evolution, SearchSettings, build_search
+from evolution.gradient import PolicyGradient
+from evolution.search import GRADIENT, Evolution, SearchSettings, build_gradient, build_search
 from evolution.standardised import StandardisedEvolution, input_spread
 from models.controller import Controller
 from models.sizes import Sizes
 from utils.checkpoints import file_to_resume, first_line, load_checkpoint, save_checkpoint
 from utils.commandline import UserError
+from utils.dreams import Dreams
 from utils.run_folder import controller_sizes, fingerprint, load_starts
 
 
@@ -24,7 +26,7 @@ class EvolutionRun:
     folder: Path  # exp_dir/ctrl
     game: str
     sizes: Sizes
-    evolution: Evolution
+    evolution: Evolution | PolicyGradient
     measure: str  # names what the mean's score is an average over; under another name it is not comparable
     keeps_best: bool = False  # best.tar is an earlier controller, which stays there until a mean is scored
     history: list[dict[str, float]] = field(default_factory=list, init=False)  # one row of figures a generation
@@ -63,7 +65,7 @@ class EvolutionRun:
         try:
             if controller_sizes(state, path, remedy) != self.sizes:
                 raise ValueError("the saved evolution is of another kind of controller")
-            standardised = isinstance(self.evolution, StandardisedEvolution)
+            standardised = isinstance(self.evolution, StandardisedEvolution | PolicyGradient)
             if "input_mean" in state["evolution"] and not standardised:
                 raise ValueError("its inputs were standardised by moments that M no longer has")
             self.evolution.load_state_dict(state["evolution"])
@@ -115,18 +117,30 @@ class EvolutionRun:
 
 
 def open_run(
-    logdir: Path, game: Game, kind: str, sizes: Sizes, settings: SearchSettings, warm_start: Path | None, reload: bool
+    logdir: Path,
+    game: Game,
+    kind: str,
+    sizes: Sizes,
+    settings: SearchSettings,
+    warm_start: Path | None,
+    reload: bool,
+    dreams: Dreams | None = None,
 ) -> EvolutionRun:
     """C's evolution in a run folder: resumed, or at its beginning. Raises UserError if that cannot be.
 
-    A C that sees M's cell state is searched for over standardised inputs.
+    A linear C that sees M's cell state is searched for over standardised inputs. The search by gradient needs dreams.
     """
     folder = logdir / "ctrl"
     # A controller that may have come without its search, as those of the 2018 implementation do.
     found = reload and file_to_resume(folder) == folder / "best.tar"
-    starts = load_starts(logdir) if "c" in sizes.inputs and not sizes.hidden_units else None
-    spread = input_spread(starts, sizes) if starts else None
-    evolution = build_search(settings, sizes, warm_start or (logdir if found else None), spread)
+    begin = warm_start or (logdir if found else None)
+    evolution: Evolution | PolicyGradient
+    if settings.search == GRADIENT:
+        assert dreams is not None
+        evolution = build_gradient(settings, sizes, begin, input_spread(dreams.starts, sizes), dreams)
+    else:
+        starts = load_starts(logdir) if "c" in sizes.inputs and not sizes.hidden_units else None
+        evolution = build_search(settings, sizes, begin, input_spread(starts, sizes) if starts else None)
     measure = f"{settings.eval_episodes} tracks ({kind}) with {fingerprint(logdir, 'vae', 'mdrnn')}"
     run = EvolutionRun(folder, game.name, sizes, evolution, measure, keeps_best=found)
     if reload and run.resume():

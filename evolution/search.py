@@ -7,17 +7,20 @@ import numpy as np
 import torch
 
 from evolution.cma import CmaEvolution
+from evolution.gradient import PolicyGradient
 from evolution.mirrored import MirroredEvolution
 from evolution.standardised import InputSpread, StandardisedEvolution
-from models.controller import Controller
+from models.controller import Controller, zero_controller
 from models.sizes import Sizes
 from utils.commandline import UserError
+from utils.dreams import Dreams
 from utils.run_folder import load_controller
 
 Evolution = MirroredEvolution | CmaEvolution | StandardisedEvolution
 
 CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE = "cma", "cma-diagonal", "mirrored", "mirrored-by-size"
-SEARCHES = (CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE)
+GRADIENT = "gradient"  # in dreams only
+SEARCHES = (CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE, GRADIENT)
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,23 @@ def build_search(
     return StandardisedEvolution(search, spread) if spread else search
 
 
+def build_gradient(
+    settings: SearchSettings, sizes: Sizes, warm_start: Path | None, spread: InputSpread, dreams: Dreams
+) -> PolicyGradient:
+    """The same for the search that learns from the moments of dreams. It has as many of them in a generation as the
+    candidates of another search have episodes."""
+    search = PolicyGradient(dreams, sizes, spread, settings.episodes, settings.sigma, settings.seed)
+    if warm_start:
+        search.begin_at(starting_point(warm_start, sizes, settings.seed))
+    return search
+
+
 def starting_point(logdir: Path | None, sizes: Sizes, seed: int) -> np.ndarray:
     """Where the search begins: the controller of a run folder; without one, a controller that puts out zeros. Raises
     UserError if it is missing or of other sizes."""
     if logdir is None:
-        # Its hidden units are random ones. Zeros would be a saddle: of a mirrored pair, both drive alike there.
         torch.manual_seed(seed)
-        controller = Controller(sizes)
-        torch.nn.init.zeros_(controller.fc.weight)
-        torch.nn.init.zeros_(controller.fc.bias)
-        return controller.to_vector().numpy()
+        return zero_controller(sizes).to_vector().numpy()
     controller = load_controller(logdir)
     if controller.sizes != sizes:
         raise UserError(f"{logdir / 'ctrl' / 'best.tar'}: a controller of other sizes than this run's")

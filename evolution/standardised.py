@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from envs.dream import Starts
 from evolution.cma import CmaEvolution
@@ -34,6 +35,21 @@ class InputSpread(NamedTuple):
         weights, biases = self._split(controllers)
         weights = weights / self.deviation
         return _join(weights, biases - weights @ self.mean)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `saved_in` finds."""
+        return {f"input_{name}": torch.from_numpy(value) for name, value in self._asdict().items()}
+
+    def saved_in(self, state: dict[str, Any]) -> "InputSpread":
+        """The spread in a saved search; one without any saw inputs as they are. Raises ValueError if it is damaged, or
+        of another number of inputs."""
+        mean = state.get("input_mean", torch.zeros(len(self.mean))).numpy()
+        deviation = state.get("input_deviation", torch.ones(len(self.mean))).numpy()
+        if mean.shape != self.mean.shape or deviation.shape != self.mean.shape:
+            raise ValueError("the saved evolution is of another kind of controller")
+        if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation > 0).all()):
+            raise ValueError("the spread of the inputs is damaged")
+        return InputSpread(mean, deviation)
 
     def _split(self, controllers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights (N, A, I) and biases (N, A)."""
@@ -89,20 +105,11 @@ class StandardisedEvolution:
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs: that of the search, and the spread it began with."""
-        spread = {f"input_{name}": torch.from_numpy(value) for name, value in self._spread._asdict().items()}
-        return self._search.state_dict() | spread
+        return self._search.state_dict() | self._spread.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a saved search stood, with the spread that it began with; one without any saw inputs as they are.
-        Raises ValueError if it is damaged or was another search."""
-        mean, deviation = self._spread
-        spread = InputSpread(
-            state.get("input_mean", torch.zeros(len(mean))).numpy(),
-            state.get("input_deviation", torch.ones(len(mean))).numpy(),
-        )
-        if spread.mean.shape != mean.shape or spread.deviation.shape != deviation.shape:
-            raise ValueError("the saved evolution is of another kind of controller")
-        if not (np.isfinite(spread).all() and (spread.deviation > 0).all()):
-            raise ValueError("the spread of the inputs is damaged")
+        """Go on where a saved search stood, with the spread that it began with. Raises ValueError if it is damaged or
+        was another search."""
+        spread = self._spread.saved_in(state)
         self._search.load_state_dict(state)
         self._spread = spread

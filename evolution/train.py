@@ -6,8 +6,9 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from evolution.gradient import PolicyGradient
 from evolution.run import EvolutionRun
-from evolution.search import SearchSettings
+from evolution.search import Evolution, SearchSettings
 from utils.commandline import UserError, uninterrupted
 from utils.curves import draw_controller_curve
 from utils.logs import CurveWriter
@@ -31,7 +32,12 @@ def evolve(
         while not (finished := reason_to_stop(run, generations, target)):
             began = time.monotonic()
             generation = run.evolution.generation + 1
-            row = drive_generation(run, settings, pool, f"generation {generation}" if show_progress else None)
+            if isinstance(run.evolution, PolicyGradient):
+                row = run.evolution.practise()
+            else:
+                title = f"generation {generation}" if show_progress else None
+                row = drive_generation(run.evolution, settings, pool, title)
+            row["episodes"] += run.episodes
             if generation % settings.eval_every == 0 or generation == generations:
                 title = "scoring the mean" if show_progress else None
                 row |= score_mean(run, settings, pool, title)
@@ -58,10 +64,10 @@ def reason_to_stop(run: EvolutionRun, generations: int | None, target: float) ->
     return None
 
 
-def drive_generation(run: EvolutionRun, settings: SearchSettings, pool: Pool, title: str | None) -> dict[str, float]:
+def drive_generation(evolution: Evolution, settings: SearchSettings, pool: Pool, title: str | None) -> dict[str, float]:
     """Have every candidate drive its episodes and tell the search; returns the generation's figures."""
-    generation = run.evolution.generation + 1
-    candidates = run.evolution.ask()
+    generation = evolution.generation + 1
+    candidates = evolution.ask()
     seeds = evolution_tracks(settings.seed, generation, settings.seeds)
     dealt = np.arange(settings.episodes) % settings.seeds  # which seed each episode has
     episodes = [
@@ -72,16 +78,16 @@ def drive_generation(run: EvolutionRun, settings: SearchSettings, pool: Pool, ti
     # No candidate is to gain from an easy track: what counts is how much better it drove than the others there.
     ease = np.bincount(dealt, returns) / np.bincount(dealt)
     fitness = (returns - ease[dealt]).reshape(shape).mean(axis=1)
-    run.evolution.tell(fitness - settings.weight_decay * (candidates**2).mean(axis=1))
+    evolution.tell(fitness - settings.weight_decay * (candidates**2).mean(axis=1))
     scores = returns.reshape(shape).mean(axis=1)
     return {
-        "episodes": float(run.episodes + settings.episodes),
+        "episodes": float(settings.episodes),
         "return/population": float(scores.mean()),
         "return/best": float(scores.max()),
         "return/worst": float(scores.min()),
         "return/spread": float(scores.std()),
         "length/mean": float(lengths.mean()),
-        "sigma": run.evolution.sigma,
+        "sigma": evolution.sigma,
     }
 
 
@@ -115,7 +121,11 @@ def drive(pool: Pool, episodes: list[Episode], title: str | None) -> tuple[np.nd
 
 def summary(generation: int, row: dict[str, float]) -> str:
     """A generation in a line."""
-    words = f"generation {generation}: population {row['return/population']:.1f} +- {row['return/spread']:.1f}"
+    words = f"generation {generation}: "
+    if "dream/ends" in row:
+        words += f"reward of a step {row['dream/reward']:.2f}, {1000 * row['dream/ends']:.2f} ends in 1,000 steps"
+    else:
+        words += f"population {row['return/population']:.1f} +- {row['return/spread']:.1f}"
     if "return/mean" in row:
         mean, error = row["return/mean"], row["return/mean_error"]
         words += f", mean of the distribution {mean:.1f} +- {error:.1f} (standard error)"

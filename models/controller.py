@@ -19,10 +19,11 @@ class Controller(nn.Module):
         self.fc = nn.Linear(*sizes.layers[-1])
 
     def forward(self, latents: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:
-        x = controller_inputs(self.sizes, latents, hidden, cell)
-        if self.sizes.hidden_units:
-            x = self.hidden(x).tanh()
-        return bound_actions(self.fc(x), self.sizes)
+        return bound_actions(self.outputs(controller_inputs(self.sizes, latents, hidden, cell)), self.sizes)
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """What it makes of all that it sees (N, I), before that is bounded (N, A)."""
+        return self.fc(self.hidden(inputs).tanh() if self.sizes.hidden_units else inputs)
 
     def to_vector(self) -> Tensor:
         """All parameters as one vector (P,): layer by layer the weight, row by row, then the bias."""
@@ -34,6 +35,15 @@ class Controller(nn.Module):
         controller = cls(sizes)
         vector_to_parameters(vector, controller.parameters())
         return controller
+
+
+def zero_controller(sizes: Sizes) -> Controller:
+    """A controller that puts out zeros. Its hidden units are random ones: zeros would be a saddle, where neither a
+    mirrored pair nor a gradient says what to do with them."""
+    controller = Controller(sizes)
+    nn.init.zeros_(controller.fc.weight)
+    nn.init.zeros_(controller.fc.bias)
+    return controller
 
 
 def controller_inputs(sizes: Sizes, latents: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:

@@ -13,10 +13,12 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
 
     history: one row a generation, as traincontroller.py keeps it.
     """
-    episodes, worst, best = ([row[tag] for row in history] for tag in ("episodes", "return/worst", "return/best"))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(episodes, worst, best, alpha=0.2, label="population, worst to best")
+    if populations := [row for row in history if "return/population" in row]:
+        tags = ("episodes", "return/worst", "return/best")
+        episodes, worst, best = ([row[tag] for row in populations] for tag in tags)
+        axes.fill_between(episodes, worst, best, alpha=0.2, label="population, worst to best")
     for tag, marker, label in (
         ("return/population", None, "population mean"),
         ("return/mean", "o", "distribution mean on the selection episodes"),
