@@ -71,7 +71,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "their difference in return; or, in a dream, a policy gradient from its single steps",
     )
     search("--inputs", choices=INPUTS, help="what C sees: V's latent z, M's output h, its cell state c")
-    search("--hidden-units", type=natural_int, help="tanh units between what C sees and its action; 0: C is linear")
+    search("--hidden-units", type=natural_int, default=0, help="tanh units between what C sees and its action; 0: none")
     search("--pop-size", type=population_size, default=DEFAULT.population, help="candidates in a generation")
     search("--n-samples", type=positive_int, default=DEFAULT.samples, help="episodes that every candidate drives")
     search(
@@ -139,7 +139,7 @@ def dreams_of(args: argparse.Namespace) -> DreamSettings:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     game, sizes = load_game(args.logdir)
-    sizes = replace(sizes, inputs=args.inputs or sizes.inputs, hidden_units=args.hidden_units or sizes.hidden_units)
+    sizes = replace(sizes, inputs=args.inputs or sizes.inputs, hidden_units=args.hidden_units)
     settings = replace(settings_of(args), patience=game.patience)
     args.device = pick_device(args.device)
     if args.env != DREAM:

@@ -67,7 +67,7 @@ class EvolutionRun:
                 raise ValueError("the saved evolution is of another kind of controller")
             standardised = isinstance(self.evolution, StandardisedEvolution | PolicyGradient)
             if "input_mean" in state["evolution"] and not standardised:
-                raise ValueError("its inputs were standardised by moments that M no longer has")
+                raise ValueError("its inputs were standardised: by another --search, or moments that M no longer has")
             self.evolution.load_state_dict(state["evolution"])
             self.history = list(state["history"])
             self.keeps_best = state.get("keeps_best", False)

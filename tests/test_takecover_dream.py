@@ -102,6 +102,43 @@ def test_training_in_the_dream_goes_on_where_it_was(learned, folder, tmp_path):
 
 
 @pytest.mark.slow
+def test_c_learns_by_gradient_and_goes_on_where_it_was(folder, tmp_path):
+    again = Path(shutil.copytree(folder, tmp_path / "again"))
+    gradient = ["--env", "dream", "--search", "gradient", "--sigma", 1, "--hidden-units", 5, "--beginnings", 0, *SMALL]
+    for logdir, parts in ((folder, [2]), (again, [1, 2])):
+        shutil.rmtree(logdir / "ctrl")
+        for generations in parts:
+            output = succeed(
+                run(
+                    "traincontroller.py",
+                    "--logdir",
+                    logdir,
+                    *gradient,
+                    "--generations",
+                    generations,
+                    "--max-workers",
+                    1,
+                )
+            )
+            assert re.search(r"generation \d: reward of a step 0\.\d\d, \d+\.\d\d ends in 1,000 steps, mean of", output)
+    assert "continuing after generation 1" in output
+    one, two = (torch.load(path / "ctrl" / "checkpoint.tar", weights_only=True) for path in (folder, again))
+    assert all(torch.equal(weight, two["state_dict"][name]) for name, weight in one["state_dict"].items())
+    assert load_controller(folder).hidden.weight.shape == (5, 64 + 512 + 512)
+    assert [row["episodes"] for row in two["history"]] == [16, 32] and (again / "ctrl" / "curve.png").exists()
+    other = run("traincontroller.py", PRESET, "--logdir", again, *SMALL, "--hidden-units", 5, "--generations", 3)
+    assert_one_line_error(other, "another --search")
+
+
+def test_a_gradient_is_of_dreams():
+    for words in (["--env", "vizdoom"], ["--env", "dream", "--sigma", 1, 2]):
+        refused = run("traincontroller.py", "--logdir", "nowhere", "--search", "gradient", *words)
+        assert (
+            refused.returncode == 2 and f"argument --{'search' if 'vizdoom' in words else 'sigma'}:" in refused.stderr
+        )
+
+
+@pytest.mark.slow
 def test_the_driver_is_scored_and_filmed_in_the_real_game(learned, tmp_path):
     _, logdir = learned
     score, film, dreamed = (tmp_path / name for name in ("score.json", "driver.gif", "both.gif"))

@@ -1,0 +1,116 @@
+"""The policy gradient in a dream: it counts advantages as the papers do, learns, resumes, and speaks of controllers as
+they are."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from envs.dream import DreamSettings, Starts
+from envs.games import TAKECOVER
+from evolution.gradient import DISCOUNT, TRACE, Decisions, PolicyGradient, advantages_of
+from evolution.standardised import InputSpread
+from models.controller import Controller
+from models.dream import dream_weights
+from models.mdrnn import MDRNN
+from utils.dreams import Dreams
+
+SIZES = replace(TAKECOVER.sizes, latent=2, hidden=4)
+INPUTS = 2 + 4 + 4
+SPREAD = InputSpread(np.linspace(-1, 1, INPUTS), np.geomspace(0.1, 3, INPUTS))
+COUNT = 32
+
+
+def dangerous_world() -> Dreams:
+    """Who goes to the right dies soon: of M's state, one number follows the action, and the end follows it."""
+    torch.manual_seed(0)
+    mdrnn = MDRNN(SIZES)
+    with torch.no_grad():
+        for weight in mdrnn.rnn.parameters():
+            weight *= 0.1
+        take, keep, candidate, show = range(0, 16, 4)  # the first unit's gates; PyTorch's order
+        bias, action = mdrnn.rnn.bias_ih_l0, mdrnn.rnn.weight_ih_l0[:, 0]
+        bias[take], bias[keep], bias[show], action[candidate] = 5, -5, 5, 3
+        mdrnn.gmm_linear.weight[-1] = torch.tensor([6.0, 0, 0, 0])
+        mdrnn.gmm_linear.bias[-1] = -4
+    latent, state = np.zeros((1, 2), np.float32), np.zeros((1, 4), np.float32)
+    return Dreams(TAKECOVER, dream_weights(mdrnn), Starts(latent, latent, state, state, np.zeros(1)), DreamSettings())
+
+
+def search(units: int = 0, seed: int = 3) -> PolicyGradient:
+    return PolicyGradient(dangerous_world(), replace(SIZES, hidden_units=units), SPREAD, COUNT, 1.0, seed)
+
+
+def test_advantages_are_the_papers():
+    """Equation 16 of Schulman et al. 2016, in which what comes later counts by the chance to be alive then."""
+    random = torch.Generator().manual_seed(0)
+    rewards, survival, values, next_values = torch.rand(4, 12, 5, generator=random)
+    broken = torch.rand(12, 5, generator=random) < 0.2
+    surprises = (1 - DISCOUNT) * rewards + DISCOUNT * survival * next_values - values
+    expected = torch.zeros(12, 5)
+    for dream in range(5):
+        for begin in range(12):
+            weight = 1.0
+            for i in range(begin, 12):
+                expected[begin, dream] += weight * surprises[i, dream]
+                if broken[i, dream]:
+                    break
+                weight *= DISCOUNT * TRACE * float(survival[i, dream])
+    unused = torch.zeros(12, 5, 1)
+    found = advantages_of(Decisions(unused, unused, rewards, survival, values, next_values, broken))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("units", [0, 32])
+def test_it_learns_where_not_to_go(units):
+    gradient = search(units)
+    rows = [gradient.practise() for _ in range(16)]
+    first, last = ({name: np.mean([row[name] for row in part]) for name in rows[0]} for part in (rows[:4], rows[-4:]))
+    assert first["episodes"] == COUNT and last["dream/ends"] < 0.85 * first["dream/ends"]
+    assert last["dream/reward"] > first["dream/reward"]
+    controller = Controller.from_vector(replace(SIZES, hidden_units=units), torch.from_numpy(gradient.mean))
+    zeros = torch.zeros(1, 4)
+    assert controller(torch.zeros(1, 2), zeros, zeros).item() < -0.2  # to the left
+
+
+@pytest.mark.parametrize("units", [0, 32])
+def test_a_saved_search_goes_on_as_if_it_had_not_stopped(units):
+    straight, stopped = search(units), search(units)
+    for _ in range(3):
+        straight.practise()
+    stopped.practise()
+    file = io.BytesIO()
+    torch.save(stopped.state_dict(), file)
+    file.seek(0)
+    other = search(units)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    for _ in range(2):
+        other.practise()
+    assert other.generation == straight.generation == 3
+    np.testing.assert_array_equal(other.mean, straight.mean)
+
+
+@pytest.mark.parametrize("units", [0, 32])
+def test_a_controller_is_where_it_was(units):
+    gradient = search(units)
+    controller = np.random.default_rng(0).normal(size=len(gradient.mean)).astype(np.float32)
+    gradient.begin_at(controller)
+    np.testing.assert_allclose(gradient.mean, controller, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 4}, "another seed"),
+        ({"critic": None}, "another --search"),
+        ({"input_mean": torch.zeros(INPUTS + 1)}, "another kind"),
+        ({"actor": {"fc.weight": torch.full((1, INPUTS), torch.nan), "fc.bias": torch.zeros(1)}}, "diverged"),
+    ],
+)
+def test_what_is_not_its_own_is_refused(change, message):
+    saved = search().state_dict() | change
+    saved = {name: value for name, value in saved.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        search().load_state_dict(saved)
