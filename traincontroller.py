@@ -5,8 +5,8 @@
     python traincontroller.py --logdir exp_dir --env dream --temperature 1.15 --eval-env fast
 
 Needs exp_dir/vae/best.tar and exp_dir/mdrnn/best.tar. Writes exp_dir/ctrl/best.tar, the best distribution mean so far
-on the selection episodes, and exp_dir/ctrl/checkpoint.tar, from which the same command continues. The workers' logs are
-in exp_dir/tmp.
+on the selection episodes (the last one with --search gradient), and exp_dir/ctrl/checkpoint.tar, from which the same
+command continues. The workers' logs are in exp_dir/tmp.
 """
 
 import argparse

@@ -182,6 +182,9 @@ class PolicyGradient:
         self._actor.load_state_dict(state["actor"])
         self._critic.load_state_dict(state["critic"])
         self._optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self._optimizer.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("the saved evolution is damaged")
         self.generation = int(state["practised"])
 
 

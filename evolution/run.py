@@ -47,7 +47,13 @@ class EvolutionRun:
         """The best score in words."""
         if self.best == -float("inf"):
             return "the mean has no score yet with this V and M"
-        return f"best mean on the selection episodes: {self.best:.1f}"
+        return f"{'last' if self.keeps_last else 'best'} mean on the selection episodes: {self.best:.1f}"
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the mean that was scored last is in best.tar, and not the one that scored best: where C learns by a
+        gradient, nearly all dreams last to their end, so that their score tells less than how long it has learned."""
+        return isinstance(self.evolution, PolicyGradient)
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint.tar, or its best.tar where that is all there is; False if no search is in
@@ -94,9 +100,9 @@ class EvolutionRun:
             )
         self.history.append(row)
         score = row.get("return/mean")
-        improved = score is not None and score > self.best
-        if score is not None:
-            self.best = max(self.best, score)
+        improved = score is not None and (score > self.best or self.keeps_last)
+        if score is not None and improved:
+            self.best = score
         mean = Controller.from_vector(self.sizes, torch.from_numpy(self.evolution.mean))
         state = {
             "state_dict": mean.state_dict(),

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from recipes.steps import open_recipe
 from utils.commandline import run_script
 
+GRADIENT = "@presets/gradient"  # in place of the paper's search
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.doom", __doc__, argv, "takecover", "doom")
@@ -20,10 +22,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe.train("mdrnn", "trainmdrnn.py")
     data, logdir = ["--dataset", recipe.dataset], ["--logdir", recipe.logdir]
     recipe.once("check", recipe.run, "-m studies.end_head", *logdir, *data)
-    recipe.train("ctrl", "traincontroller.py")
+    recipe.train("ctrl", "traincontroller.py", GRADIENT)
     for name in ("side-by-side", "dream"):
         film = ["--record", recipe.logdir / f"{name}.mp4"]
-        recipe.once(name, recipe.run, "play.py", *logdir, f"--{name}", *film)
+        recipe.once(name, recipe.run, "play.py", GRADIENT, *logdir, f"--{name}", *film)
     recipe.score()
 
 

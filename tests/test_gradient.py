@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from envs.dream import DreamSettings, Starts
 from envs.games import TAKECOVER
 from evolution.gradient import DISCOUNT, TRACE, Decisions, PolicyGradient, advantages_of
+from evolution.run import EvolutionRun
 from evolution.standardised import InputSpread
 from models.controller import Controller
 from models.dream import dream_weights
@@ -114,3 +116,26 @@ def test_what_is_not_its_own_is_refused(change, message):
     saved = {name: value for name, value in saved.items() if value is not None}
     with pytest.raises(ValueError, match=message):
         search().load_state_dict(saved)
+
+
+def test_moments_of_another_shape_are_refused():
+    gradient = search()
+    gradient.practise()
+    saved = gradient.state_dict()
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    with pytest.raises(ValueError, match="damaged"):
+        search().load_state_dict(saved)
+
+
+def test_the_last_scored_is_kept(tmp_path):
+    gradient = search()
+    run = EvolutionRun(tmp_path, TAKECOVER.name, SIZES, gradient, "dreams")
+    for score in (2100.0, 1900.0):
+        gradient.practise()
+        run.finish_generation({"episodes": 32, "seconds": 1, "return/mean": score})
+    kept = torch.load(tmp_path / "best.tar", weights_only=True)
+    assert (kept["epoch"], kept["reward"]) == (2, 1900) and run.standing.startswith("last mean")
+    np.testing.assert_array_equal(parameters_to_vector(kept["state_dict"].values()).numpy(), gradient.mean)
+    again = EvolutionRun(tmp_path, TAKECOVER.name, SIZES, search(), "dreams")
+    assert again.resume() and again.best == 1900
+    np.testing.assert_array_equal(again.evolution.mean, gradient.mean)
