@@ -21,6 +21,7 @@ from torch import nn
 
 from envs.dream import DreamSettings, Starts
 from envs.games import GAMES, Game
+from models.controller import Controller
 from models.mdrnn import MDRNN
 from models.packed import Packed
 from models.page_models import Picture, Step
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_model(folder / "V.onnx", Packed(Picture(vae.decoder)), {"latents": mdrnn.sizes.latent}, ["picture"])
     write_model(folder / "M.onnx", memory_model(mdrnn), widths(mdrnn.sizes), PREDICTION)
     seen = {name: width for name, width in widths(mdrnn.sizes).items() if name != "actions"}
-    write_model(folder / "C.onnx", controller.eval(), seen, ["actions"])
+    write_model(folder / "C.onnx", controller_model(controller), seen, ["actions"])
     write_starts(folder / "starts.bin", starts)
     write_facts(folder / "dream.json", dreams.game, mdrnn.sizes, len(starts.steps))
     write_games(args.out)
@@ -81,22 +82,29 @@ def memory_model(mdrnn: MDRNN) -> nn.Module:
     return Step(mdrnn).eval() if small else Packed(Step(mdrnn))
 
 
+def controller_model(controller: Controller) -> nn.Module:
+    """C as the page computes it: a linear one is small."""
+    return Packed(controller) if controller.sizes.hidden_units else controller.eval()
+
+
 def write_model(path: Path, model: nn.Module, inputs: dict[str, int], outputs: list[str]) -> None:
     """Write a model with inputs (1, width) as an ONNX file."""
     example = tuple(torch.zeros(1, width) for width in inputs.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
-        torch.onnx.export(
+        program = torch.onnx.export(
             model,
             example,
-            path,
             input_names=list(inputs),
             output_names=outputs,
             dynamo=True,
-            external_data=False,
             optimize=False,  # it would unpack the weights
             verbose=False,
         )
+    assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.clear()  # where in this machine's files it comes from
+    program.save(path, external_data=False)
 
 
 def write_starts(path: Path, starts: Starts) -> None:

@@ -26,8 +26,15 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
     ):
         if known := [(row["episodes"], row[tag]) for row in history if tag in row]:
             axes.plot(*zip(*known, strict=True), marker=marker, label=label)
-    axes.set(xlabel="episodes", ylabel="return", title="C: evolution")
+    axes.set(xlabel="episodes", ylabel="return", title="C")
     axes.legend()
+    if practised := [row for row in history if "dream/ends" in row]:
+        other = axes.twinx()
+        ends = [1000 * row["dream/ends"] for row in practised]
+        other.plot([row["episodes"] for row in practised], ends, color="tab:red", alpha=0.5)
+        other.set(ylabel="ends in 1,000 dreamed steps of practice (red)", yscale="log")
+        other.yaxis.set_major_formatter("{x:g}")
+        other.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
     write_atomically(path, functools.partial(figure.savefig, format="png", dpi=120))
 
