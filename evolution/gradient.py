@@ -96,7 +96,11 @@ class PolicyGradient:
         self._learn(decisions, random)
         self.generation += 1
         ends = (1 - decisions.survival).mean() / ACTION_STEPS
-        return {"episodes": self._count, "dream/reward": decisions.rewards.mean().item(), "dream/ends": ends.item()}
+        return {
+            "episodes": float(self._count),
+            "dream/reward": decisions.rewards.mean().item(),
+            "dream/ends": ends.item(),
+        }
 
     @torch.no_grad()
     def _dream(self, random: np.random.Generator) -> Decisions:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from recipes.steps import open_recipe
 from utils.commandline import run_script
 
-GRADIENT = "@presets/gradient"  # in place of the paper's search
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     recipe = open_recipe("recipes.doom", __doc__, argv, "takecover", "doom")
@@ -22,10 +20,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe.train("mdrnn", "trainmdrnn.py")
     data, logdir = ["--dataset", recipe.dataset], ["--logdir", recipe.logdir]
     recipe.once("check", recipe.run, "-m studies.end_head", *logdir, *data)
-    recipe.train("ctrl", "traincontroller.py", GRADIENT)
+    recipe.train("ctrl", "traincontroller.py")
     for name in ("side-by-side", "dream"):
         film = ["--record", recipe.logdir / f"{name}.mp4"]
-        recipe.once(name, recipe.run, "play.py", GRADIENT, *logdir, f"--{name}", *film)
+        recipe.once(name, recipe.run, "play.py", *logdir, f"--{name}", *film)
     recipe.score()
 
 

@@ -83,11 +83,17 @@ def address(pages) -> Iterator[str]:
         yield address + "page/"
 
 
-@contextmanager
-def open_tab(browser, address: str, query: str) -> Iterator:
-    """A tab on the page; fails if the page has errors, or needs another host."""
+@pytest.fixture(scope="module")
+def context(browser) -> Iterator:
+    """A window whose tabs share what the browser keeps."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        tab = context.new_page()
+        yield context
+
+
+@contextmanager
+def open_tab(context, address: str, query: str) -> Iterator:
+    """A tab on the page; fails if the page has errors, or needs another host."""
+    with context.new_page() as tab:
         failures, asked = [], []
         tab.on("pageerror", lambda error: failures.append(error))
         tab.on("console", lambda message: failures.append(message.text) if message.type == "error" else None)
@@ -100,16 +106,25 @@ def open_tab(browser, address: str, query: str) -> Iterator:
 
 
 @pytest.fixture
-def tab(browser, address):
+def tab(context, address):
     """A tab on the first game's page, in which the same dream begins in each test."""
-    with open_tab(browser, address, "?seed=5") as tab:
+    with open_tab(context, address, "?seed=5") as tab:
         yield tab
 
 
 @pytest.fixture
-def takecover(browser, address):
+def takecover(context, address):
     """The same for Take Cover."""
-    with open_tab(browser, address, "?game=takecover&seed=6") as tab:
+    with open_tab(context, address, "?game=takecover&seed=6") as tab:
+        yield tab
+
+
+@pytest.fixture(scope="module")
+def bare_tab(browser, address):
+    """A tab on the same host, but on no page that dreams at the same time."""
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(address + "games.json")
         yield tab
 
 
@@ -129,11 +144,12 @@ def seen(tab) -> np.ndarray:
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.5])
 @pytest.mark.parametrize("game", ["carracing", "takecover"])
-def test_a_dream_is_pytorchs(browser, address, game, temperature):
-    """CarRacing's with M as it was trained; Take Cover's with M rounded to fewer bits."""
+def test_a_dream_is_pytorchs(bare_tab, game, temperature):
+    """CarRacing's with M as it was trained; Take Cover's with M and C rounded to fewer bits."""
     logdir = SHIPPED[game]
     vae, mdrnn, controller = load_vae(logdir).eval(), load_mdrnn(logdir).eval(), load_controller(logdir).eval()
-    step, sizes = Step(mdrnn) if game == "carracing" else Packed(Step(mdrnn)), mdrnn.sizes
+    sizes = mdrnn.sizes
+    step, driver = (Step(mdrnn), controller) if game == "carracing" else (Packed(Step(mdrnn)), Packed(controller))
     torch.manual_seed(0)
     starts = load_dreams(logdir, DreamSettings()).starts
     latent, hidden, cell = (torch.from_numpy(column[-1:]) for column in (starts.mu, starts.hidden, starts.cell))
@@ -143,10 +159,7 @@ def test_a_dream_is_pytorchs(browser, address, game, temperature):
     start = [part[0].tolist() for part in (latent, hidden, cell)]
     followed = {"game": game, "start": start, "temperature": temperature}
     followed |= {"actions": actions[:, 0].tolist(), "noise": noise.tolist()}
-    with browser.new_context() as context:
-        tab = context.new_page()
-        tab.goto(address + "games.json")  # the same host, but no page that dreams at the same time
-        there = tab.evaluate(FOLLOW, followed)
+    there = bare_tab.evaluate(FOLLOW, followed)
     here = []
     with torch.inference_mode():
         for i in range(STEPS):
@@ -154,7 +167,7 @@ def test_a_dream_is_pytorchs(browser, address, game, temperature):
             latent = sample_mixture(Prediction(*prediction), noise[i : i + 1], temperature)
             here.append([*latent[0].tolist(), *(part.item() for part in prediction[3:])])
         picture = Packed(Picture(vae.decoder))(latent).int().flatten().numpy()
-        action = controller(latent, hidden, cell)[0].numpy()
+        action = driver(latent, hidden, cell)[0].numpy()
     np.testing.assert_allclose(there["steps"], here, atol=TOLERANCES[game])
     np.testing.assert_allclose(there["picture"], picture, atol=1)
     np.testing.assert_allclose(there["action"], action, atol=TOLERANCES[game])

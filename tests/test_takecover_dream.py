@@ -104,7 +104,7 @@ def test_training_in_the_dream_goes_on_where_it_was(learned, folder, tmp_path):
 @pytest.mark.slow
 def test_c_learns_by_gradient_and_goes_on_where_it_was(folder, tmp_path):
     again = Path(shutil.copytree(folder, tmp_path / "again"))
-    gradient = ["--env", "dream", "--search", "gradient", "--sigma", 1, "--hidden-units", 5, "--beginnings", 0, *SMALL]
+    gradient = [PRESET, "@presets/gradient", "--hidden-units", 5, *SMALL]
     for logdir, parts in ((folder, [2]), (again, [1, 2])):
         shutil.rmtree(logdir / "ctrl")
         for generations in parts:
