@@ -24,7 +24,7 @@ from utils.dreams import Dreams
 
 ACTION_STEPS = 4  # an action is held for so many: noise that changes with every step leads nowhere
 DECISIONS = 48  # of a dream in a generation, so that it does not get far from the real moment where it began
-DISCOUNT = 0.97  # of a decision: what is more than 130 steps ahead counts for a third
+DISCOUNT = 0.97  # of a decision: what is 130 steps ahead counts for a third
 TRACE = 0.95  # lambda of the advantages: how far they look before they ask the critic
 PASSES = 3  # over the decisions of a generation
 BATCH = 2048

@@ -145,11 +145,11 @@ def seen(tab) -> np.ndarray:
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.5])
 @pytest.mark.parametrize("game", ["carracing", "takecover"])
 def test_a_dream_is_pytorchs(bare_tab, game, temperature):
-    """CarRacing's with M as it was trained; Take Cover's with M and C rounded to fewer bits."""
+    """CarRacing's with M as it was trained; Take Cover's with M rounded to fewer bits."""
     logdir = SHIPPED[game]
     vae, mdrnn, controller = load_vae(logdir).eval(), load_mdrnn(logdir).eval(), load_controller(logdir).eval()
     sizes = mdrnn.sizes
-    step, driver = (Step(mdrnn), controller) if game == "carracing" else (Packed(Step(mdrnn)), Packed(controller))
+    step = Step(mdrnn) if game == "carracing" else Packed(Step(mdrnn))
     torch.manual_seed(0)
     starts = load_dreams(logdir, DreamSettings()).starts
     latent, hidden, cell = (torch.from_numpy(column[-1:]) for column in (starts.mu, starts.hidden, starts.cell))
@@ -167,7 +167,7 @@ def test_a_dream_is_pytorchs(bare_tab, game, temperature):
             latent = sample_mixture(Prediction(*prediction), noise[i : i + 1], temperature)
             here.append([*latent[0].tolist(), *(part.item() for part in prediction[3:])])
         picture = Packed(Picture(vae.decoder))(latent).int().flatten().numpy()
-        action = driver(latent, hidden, cell)[0].numpy()
+        action = controller(latent, hidden, cell)[0].numpy()
     np.testing.assert_allclose(there["steps"], here, atol=TOLERANCES[game])
     np.testing.assert_allclose(there["picture"], picture, atol=1)
     np.testing.assert_allclose(there["action"], action, atol=TOLERANCES[game])

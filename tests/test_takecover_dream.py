@@ -108,18 +108,8 @@ def test_c_learns_by_gradient_and_goes_on_where_it_was(folder, tmp_path):
     for logdir, parts in ((folder, [2]), (again, [1, 2])):
         shutil.rmtree(logdir / "ctrl")
         for generations in parts:
-            output = succeed(
-                run(
-                    "traincontroller.py",
-                    "--logdir",
-                    logdir,
-                    *gradient,
-                    "--generations",
-                    generations,
-                    "--max-workers",
-                    1,
-                )
-            )
+            options = ["--logdir", logdir, *gradient, "--generations", generations, "--max-workers", 1]
+            output = succeed(run("traincontroller.py", *options))
             assert re.search(r"generation \d: reward of a step 0\.\d\d, \d+\.\d\d ends in 1,000 steps, mean of", output)
     assert "continuing after generation 1" in output
     one, two = (torch.load(path / "ctrl" / "checkpoint.tar", weights_only=True) for path in (folder, again))

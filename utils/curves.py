@@ -9,7 +9,8 @@ from utils.checkpoints import write_atomically
 
 
 def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
-    """Returns over episodes: the population's spread, its mean, and the scores of the distribution's mean.
+    """Returns over episodes: the population's spread, its mean, and the scores of the distribution's mean. Of a
+    search by gradient, the ends in its dreams in place of a population.
 
     history: one row a generation, as traincontroller.py keeps it.
     """
