@@ -49,7 +49,7 @@ from utils.rollouts import Episode, drive_episode, rollout_pool
 from utils.run_folder import load_driver, load_game, load_world_weights
 from utils.tracks import evolution_tracks
 
-SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-episodes", "2"]
+SHORT = ["--n-samples", "2", "--pop-size", "4", "--eval-episodes", "1"]
 FEW = SearchSettings(population=4, samples=2, eval_episodes=2, eval_every=2, patience=30)
 CPU = torch.device("cpu")
 
@@ -211,7 +211,7 @@ def test_the_best_is_forgotten_when_v_and_m_change(lamp):
 def test_a_search_begins_at_a_controller_that_came_without_one(logdir):
     """As those of the 2018 implementation do: it is where the search starts, and stays until a
     mean is scored."""
-    torch.manual_seed(1)
+    torch.manual_seed(3)  # it soon leaves the field
     path = logdir / "ctrl" / "best.tar"
     save_checkpoint(path, {"state_dict": Controller().state_dict(), "epoch": 77, "reward": 5.0})
     weights = checkpoint(logdir, "best.tar")["state_dict"]["fc.weight"]
@@ -247,21 +247,21 @@ def test_a_generation_moves_the_mean_as_its_episodes_say(settings, tmp_path):
     """A generation done again by hand: which candidate drives which tracks, what counts, and which way is up. With the
     shipped V and M, so that every candidate drives differently."""
     logdir = Path(shutil.copytree(ROOT / "pretrained", tmp_path / "run", ignore=lambda *_: {"ctrl"}))
-    settings = replace(settings, population=8, samples=2, sigma=0.1, memory_sigma=0.4, seed=5, patience=50)
+    settings = replace(settings, population=4, samples=2, sigma=0.1, memory_sigma=0.4, seed=5, patience=50)
     train(logdir, replace(settings, eval_episodes=1), 1)
 
     start, scales = starting_point(None, CARRACING_SIZES, 5), search_scales(CARRACING_SIZES, 4)
     cma = settings.search in (CMA_DIAGONAL, CMA)
     evolution = (
-        CmaEvolution(start, scales, 8, 0.1, 5, diagonal=settings.search == CMA_DIAGONAL)
+        CmaEvolution(start, scales, 4, 0.1, 5, diagonal=settings.search == CMA_DIAGONAL)
         if cma
-        else MirroredEvolution(start, scales, 8, 0.1, 5, by_size=settings.search == "mirrored-by-size")
+        else MirroredEvolution(start, scales, 4, 0.1, 5, by_size=settings.search == "mirrored-by-size")
     )
     candidates = evolution.ask()
-    count = settings.tracks or (2 if cma else 8)
+    count = settings.tracks or (2 if cma else 4)
     tracks = evolution_tracks(5, 1, count)
     # The first candidate drives on tracks 0 and 1, the second on the next two, ...
-    episodes = [Episode(candidates[number // 2], tracks[number % count], patience=50) for number in range(16)]
+    episodes = [Episode(candidates[number // 2], tracks[number % count], patience=50) for number in range(8)]
     outcomes = drive_all(episode_runner(logdir, dtype=fast_dtype(CPU)), episodes)
     returns = [outcome.total_return for outcome in outcomes]
     on_track = [np.mean(returns[track::count]) for track in range(count)]
@@ -272,7 +272,7 @@ def test_a_generation_moves_the_mean_as_its_episodes_say(settings, tmp_path):
             for i, candidate in enumerate(candidates)
         ]
     )
-    ranked = fitness if cma else np.abs(fitness[:4] - fitness[4:])
+    ranked = fitness if cma else np.abs(fitness[:2] - fitness[2:])
     assert np.diff(np.sort(ranked)).min() > 0.01  # no rank is a matter of rounding
     evolution.tell(fitness)
     moved = checkpoint(logdir)["evolution"]["mean"].numpy()
@@ -397,12 +397,13 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
 @pytest.mark.slow
 def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path):
     """The shipped driver sees enough to drive a little differently in the fast one."""
-    result = run("test_controller.py", "--logdir", "pretrained", "--episodes", 1, "--json", tmp_path / "s.json")
+    options = ["--seed", 1840, "--episodes", 1]  # a short track
+    result = run("test_controller.py", "--logdir", "pretrained", *options, "--json", tmp_path / "s.json")
     assert result.returncode == 0, result.stderr
     score = json.loads((tmp_path / "s.json").read_text())
     assert score["env"] == "gymnasium"
     world, controller = load_driver(ROOT / "pretrained")
-    episode = Episode(controller, 0)
+    episode = Episode(controller, 1840)
     expected, fast = (drive_episode(world, CARRACING, kind, episode) for kind in ("gymnasium", "fast"))
     assert score["returns"] == [expected.total_return] and score["lengths"] == [expected.length]
     assert expected.total_return != pytest.approx(fast.total_return)

@@ -167,9 +167,9 @@ def test_generation_in_gymnasiums_renderer(tmp_path):
 
 @pytest.fixture
 def driver(untrained_run, tmp_path) -> Path:
-    """A run folder with a C that does something; V and M are as they are born."""
+    """A run folder with a C that steers, and soon leaves the field; V and M are as they are born."""
     logdir = Path(shutil.copytree(untrained_run, tmp_path / "run"))
-    torch.manual_seed(1)
+    torch.manual_seed(3)
     save_checkpoint(logdir / "ctrl" / "best.tar", {"state_dict": Controller().state_dict()})
     return logdir
 

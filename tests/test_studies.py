@@ -182,11 +182,12 @@ def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path
 @pytest.mark.slow
 def test_the_worst_tracks_are_driven_again_as_they_were_scored(tmp_path):
     score, picture = tmp_path / "score.json", tmp_path / "worst.png"
-    succeed(run("test_controller.py", "--logdir", "pretrained", "--env", "fast", "--episodes", 2, "--json", score))
+    options = ["--env", "fast", "--seed", 1839, "--episodes", 2]  # short tracks
+    succeed(run("test_controller.py", "--logdir", "pretrained", *options, "--json", score))
     returns = json.loads(score.read_text())["returns"]
     arguments = ["--logdir", "pretrained", "--score", score, "--tracks", 1, "--out", picture]
     (line,) = succeed(run("-m", "studies.worst_tracks", *arguments)).splitlines()
-    worst = returns.index(min(returns))
+    worst = 1839 + returns.index(min(returns))
     assert line.startswith(f"track {worst}: return {min(returns):.1f} (scored {min(returns):.1f})")
     # A tile is worth 1000 / their number, and a step costs 0.1.
     steps, missed, tiles = map(int, re.search(r"(\d+) steps, (\d+) of (\d+) tiles missed", line).groups())
