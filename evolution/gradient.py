@@ -168,7 +168,7 @@ class PolicyGradient:
         return {
             "actor": self._actor.state_dict(),
             "critic": self._critic.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._optimizer.state_dict()["state"],
             "practised": self.generation,
             "seed": self._seed,
         } | self._spread.state_dict()
@@ -185,11 +185,16 @@ class PolicyGradient:
         self._spread = self._spread.saved_in(state)
         self._actor.load_state_dict(state["actor"])
         self._critic.load_state_dict(state["critic"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        settings = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state["optimizer"], "param_groups": settings})
         for parameter, moments in self._optimizer.state.items():
-            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+            if moments["step"].numel() != 1 or any(
+                moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")
+            ):
                 raise ValueError("the saved evolution is damaged")
         self.generation = int(state["practised"])
+        if self.generation < 0:
+            raise ValueError("the saved evolution is damaged")
 
 
 def advantages_of(decisions: Decisions) -> Tensor:

@@ -75,8 +75,8 @@ class EvolutionRun:
             if "input_mean" in state["evolution"] and not standardised:
                 raise ValueError("its inputs were standardised: by another --search, or moments that M no longer has")
             self.evolution.load_state_dict(state["evolution"])
-            self.history = list(state["history"])
-            self.keeps_best = state.get("keeps_best", False)
+            self.history = [{name: float(figure) for name, figure in row.items()} for row in state["history"]]
+            self.keeps_best = bool(state.get("keeps_best", False))
             if state.get("measure") == self.measure:
                 self.best = float(state["reward"])
                 if math.isnan(self.best):  # no score would ever be better

@@ -14,7 +14,7 @@ from utils.commandline import run_script
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    recipe = open_recipe("recipes.doom", __doc__, argv, "takecover", "doom")
+    recipe = open_recipe("recipes.doom", __doc__, argv, "doom", ["takecover", "gradient"])
     recipe.generate(0, 8000)
     recipe.train("vae", "trainvae.py")
     recipe.train("mdrnn", "trainmdrnn.py")

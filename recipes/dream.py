@@ -20,7 +20,7 @@ CAREFUL = ["--search", "mirrored-by-size", "--sigma", 0.025]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    recipe = open_recipe("recipes.dream", __doc__, argv, "dream", "dream")
+    recipe = open_recipe("recipes.dream", __doc__, argv, "dream", ["dream"])
     begin(recipe, SECOND_V)
     learn(recipe, SECOND_V, range(SECOND_V, 20), 120, 40)
     recipe.forget(20, "ctrl")  # it may have found what M did not know, and be far from good driving

@@ -20,7 +20,7 @@ REALITY = ["--env", "fast", "--temperature", 1, "--beginnings", 1]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    recipe = open_recipe("recipes.dream_first", __doc__, argv, "dream", "dream_first")
+    recipe = open_recipe("recipes.dream_first", __doc__, argv, "dream_first", ["dream"])
     begin(recipe, SECOND_V)
     learn(recipe, SECOND_V, range(SECOND_V, ROUNDS + 1), MORE_EPOCHS, 40)
     recipe.train("mdrnn_last", "trainmdrnn.py", "--epochs", MORE_EPOCHS + epochs(SECOND_V, ROUNDS + 1))

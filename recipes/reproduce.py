@@ -17,7 +17,7 @@ from utils.commandline import run_script
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    recipe = open_recipe("recipes.reproduce", __doc__, argv, "shipped", "reproduce")
+    recipe = open_recipe("recipes.reproduce", __doc__, argv, "reproduce", ["shipped"])
     recipe.generate(0, 300)
     learn(recipe, 0, 3, 6, 20)
     recipe.generate(1, 400)

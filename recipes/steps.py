@@ -33,12 +33,12 @@ class Recipe:
     """The steps of a run folder. A step that is done is noted in its folder `done` and not repeated, because rollouts
     are those of the driver of their time."""
 
-    def __init__(self, logdir: Path, preset: str, seed: int = 0):
-        """preset: what all steps have in common."""
+    def __init__(self, logdir: Path, presets: Sequence[str], seed: int = 0):
+        """presets: what all steps have in common; a later one wins."""
         self.logdir = logdir
         self.dataset = Path("datasets", str(logdir).strip("/").replace("/", "_"))
         self.seed = seed
-        self.preset = f"@presets/{preset}"
+        self.presets = [f"@presets/{preset}" for preset in presets]
 
     def once(self, name: str, step: Callable[..., None], *arguments: object) -> None:
         """Do a step, if it is not done. Raises UserError if it was done otherwise, by another version of the recipe."""
@@ -52,8 +52,8 @@ class Recipe:
         write_atomically(stamp, lambda file: file.write(command.encode()))
 
     def run(self, script: str, *options: object) -> None:
-        """Run a script with the preset and these options."""
-        words = [self.preset, *map(str, options)]
+        """Run a script with the presets and these options."""
+        words = [*self.presets, *map(str, options)]
         print(f"== {time.strftime('%T')} python {script} {' '.join(words)} ==")
         SCRIPTS[script](words)
 
@@ -80,10 +80,12 @@ class Recipe:
         self.run("test_controller.py", "--logdir", self.logdir, *results)
 
 
-def open_recipe(module: str, description: str | None, argv: Sequence[str] | None, preset: str, logdir: str) -> Recipe:
+def open_recipe(
+    module: str, description: str | None, argv: Sequence[str] | None, logdir: str, presets: Sequence[str]
+) -> Recipe:
     """The recipe that a command line names; without one, in the folder `logdir`."""
     parser = argparse.ArgumentParser(f"python -m {module}", description=description, formatter_class=HelpFormatter)
     parser.add_argument("logdir", type=Path, nargs="?", default=Path(logdir), help="run folder")
     parser.add_argument("--seed", type=natural_int, default=0, help="decides all that is random")
     args = parser.parse_args(argv)
-    return Recipe(args.logdir, preset, args.seed)
+    return Recipe(args.logdir, presets, args.seed)

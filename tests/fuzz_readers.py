@@ -19,6 +19,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,10 @@ from data.loaders import load_rollout  # noqa: E402
 from data.rollouts import Rollout, pack_rollout  # noqa: E402
 from envs.dream import DreamSettings  # noqa: E402
 from evolution.cma import CmaEvolution  # noqa: E402
+from evolution.gradient import PolicyGradient  # noqa: E402
 from evolution.run import EvolutionRun  # noqa: E402
+from evolution.search import Evolution  # noqa: E402
+from evolution.standardised import InputSpread  # noqa: E402
 from models.controller import Controller  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
 from models.sizes import SIGNED, Sizes  # noqa: E402
@@ -39,6 +43,7 @@ from models.vae import VAE  # noqa: E402
 from utils.archives import DamagedFile, read_arrays  # noqa: E402
 from utils.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
 from utils.commandline import UserError  # noqa: E402
+from utils.dreams import Dreams  # noqa: E402
 from utils.run_folder import load_controller, load_dreams  # noqa: E402
 
 FORBIDDEN = ("os.system", "os.exec", "os.mkdir", "os.posix_spawn", "subprocess.Popen", "socket.connect")
@@ -144,13 +149,9 @@ def subjects(folder: Path) -> list[Subject]:
     np.savez(latents, latents=chance.normal(size=(2, steps, 32)).astype(np.float16))
 
     controller = Controller(SIZES)
-    size = SIZES.controller
-    search = EvolutionRun(
-        folder / "search", "carracing", SIZES, CmaEvolution(np.zeros(size), np.ones(size), 4, 0.1, 0), ""
-    )
+    search = evolve(folder / "search")
     for score in (1.0, 2.0):
-        search.evolution.ask()
-        search.evolution.tell(np.arange(4.0))
+        advance(search.evolution)
         search.finish_generation({"return/mean": score, "episodes": 4.0})
     searched = (search.folder / "checkpoint.tar").read_bytes()
 
@@ -161,6 +162,14 @@ def subjects(folder: Path) -> list[Subject]:
         name: torch.randn(5, width).half() for name, width in (("mu", 4), ("logsigma", 4), ("hidden", 16), ("cell", 16))
     }
     dreamer = {"state_dict": MDRNN(SIZES).state_dict(), "starts": starts | {"steps": torch.arange(5)}} | facts
+    save_checkpoint(dreaming / "mdrnn" / "best.tar", dreamer)
+
+    practise = partial(practise_in, load_dreams(dreaming, DreamSettings()))
+    practised = practise(folder / "practised")
+    advance(practised.evolution)
+    practised.finish_generation({"return/mean": 1.0, "episodes": 4.0})
+    go_on, go_on_learning = partial(resume, evolve), partial(resume, practise)
+    learned = (practised.folder / "checkpoint.tar").read_bytes()
 
     old = saved({"state_dict": controller.state_dict(), "epoch": 3, "reward": np.float64(2)}, zipped=False)
     bytes_only, both, all_three = (
@@ -175,7 +184,8 @@ def subjects(folder: Path) -> list[Subject]:
         Subject("rollout", folder / "rollout.npz", pack_rollout(rollout), read_rollout, both),
         Subject("latents", folder / "latents.npz", latents.getvalue(), read_latents, both),
         Subject("search", search.folder / "checkpoint.tar", searched, read_checkpoint, all_three),
-        Subject("search, resumed", search.folder / "checkpoint.tar", searched, resume_search, (damaged_state,)),
+        Subject("search, resumed", search.folder / "checkpoint.tar", searched, go_on, (damaged_state,)),
+        Subject("gradient, resumed", practised.folder / "checkpoint.tar", learned, go_on_learning, (damaged_state,)),
         Subject("controller", plain, searched, read_controller, (damaged_state,)),
         Subject("M and its dreams", dreaming / "mdrnn" / "best.tar", saved(dreamer), read_dreams, (damaged_state,)),
         Subject("older format", folder / "old.tar", old, read_checkpoint, bytes_only, checked=False),
@@ -213,11 +223,35 @@ def read_dreams(path: Path) -> Any:
     return load_dreams(path.parents[1], DreamSettings()).weights.parameters
 
 
-def resume_search(path: Path) -> Any:
+def evolve(folder: Path) -> EvolutionRun:
+    """A search that begins in a folder."""
     size = SIZES.controller
-    search = EvolutionRun(path.parent, "carracing", SIZES, CmaEvolution(np.zeros(size), np.ones(size), 4, 0.1, 0), "")
+    return EvolutionRun(folder, "carracing", SIZES, CmaEvolution(np.zeros(size), np.ones(size), 4, 0.1, 0), "")
+
+
+def practise_in(dreams: Dreams, folder: Path) -> EvolutionRun:
+    """The same by a policy gradient."""
+    inputs, _ = SIZES.layers[0]
+    spread = InputSpread(np.zeros(inputs), np.ones(inputs))
+    return EvolutionRun(folder, "takecover", SIZES, PolicyGradient(dreams, SIZES, spread, 4, 1.0, 0), "")
+
+
+def advance(search: Evolution | PolicyGradient) -> None:
+    """A generation of a search."""
+    if isinstance(search, PolicyGradient):
+        search.practise()
+    else:
+        search.ask()
+        search.tell(np.arange(4.0))
+
+
+def resume(begin: Callable[[Path], EvolutionRun], path: Path) -> Any:
+    """The mean with which a search goes on. What else is in the file must do for a generation."""
+    search = begin(path.parent)
     search.resume()
-    return search.evolution.mean
+    mean = search.evolution.mean
+    advance(search.evolution)
+    return mean
 
 
 def equal(one: Any, two: Any) -> bool:

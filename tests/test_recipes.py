@@ -160,7 +160,8 @@ def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
     assert status == 0
     assert names(commands) == ["play.py", "play.py", "test_controller.py"]
     assert "--side-by-side" in commands[0] and "--dream" in commands[1]
-    assert all(command[1] == "@presets/takecover" and value(command, "--logdir") == "runs/one" for command in commands)
+    assert all(command[1:3] == ["@presets/takecover", "@presets/gradient"] for command in commands)
+    assert all(value(command, "--logdir") == "runs/one" for command in commands)
     assert names(scripts.follow("doom")[1]) == ["test_controller.py"]
 
 
