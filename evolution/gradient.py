@@ -168,7 +168,7 @@ class PolicyGradient:
         return {
             "actor": self._actor.state_dict(),
             "critic": self._critic.state_dict(),
-            "optimizer": self._optimizer.state_dict()["state"],
+            "optimizer": self._optimizer.state_dict(),
             "practised": self.generation,
             "seed": self._seed,
         } | self._spread.state_dict()
@@ -185,8 +185,8 @@ class PolicyGradient:
         self._spread = self._spread.saved_in(state)
         self._actor.load_state_dict(state["actor"])
         self._critic.load_state_dict(state["critic"])
-        settings = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state["optimizer"], "param_groups": settings})
+        optimizer = self._optimizer.state_dict()  # its settings are not the file's to choose
+        self._optimizer.load_state_dict(optimizer | {"state": state["optimizer"]["state"]})
         for parameter, moments in self._optimizer.state.items():
             if moments["step"].numel() != 1 or any(
                 moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")

@@ -122,7 +122,7 @@ def test_moments_of_another_shape_are_refused():
     gradient = search()
     gradient.practise()
     saved = gradient.state_dict()
-    saved["optimizer"][0]["exp_avg"] = torch.zeros(3)
+    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
     with pytest.raises(ValueError, match="damaged"):
         search().load_state_dict(saved)
 
