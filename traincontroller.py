@@ -78,9 +78,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--sigma",
         type=positive_float,
         nargs="+",
-        default=[DEFAULT.sigma],
         help="deviation of the candidates' weights (with CMA-ES the initial one; a resumed search takes a new one); a "
-        "second number is that of the weights of M's state; with a gradient, that of C's outputs",
+        f"second number is that of the weights of M's state; with a gradient, that of C's outputs; without it, "
+        f"{DEFAULT.sigma}, with a gradient 1",
     )
     search("--seed", type=natural_int, default=DEFAULT.seed, help="seed of the search and of its episodes")
     search(
@@ -99,17 +99,23 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     machine("--temperature", type=positive_float, default=1.0, help="of the dream: the higher, the less certain it is")
     machine(
-        "--beginnings", type=share, default=1.0, help="of dreams: how many begin where rollouts do; others anywhere"
+        "--beginnings",
+        type=share,
+        help="of dreams: how many begin where rollouts do; others anywhere; without it, all, with a gradient none",
     )
     machine("--eval-env", choices=environment_kinds(), help="score the mean here, too; that decides nothing")
     add_pool_arguments(group)
     args = parser.parse_args(argv)
     for option in ("temperature", "beginnings"):
-        if getattr(args, option) != 1 and args.env != DREAM:
+        if getattr(args, option) not in (None, 1) and args.env != DREAM:
             parser.error(f"argument --{option}: of --env {DREAM} only")
-    if len(args.sigma) > (1 if args.search == GRADIENT else 2):
-        parser.error(f"argument --sigma: at most {'one number' if args.search == GRADIENT else 'two numbers'}")
-    if args.search == GRADIENT and args.env != DREAM:
+    gradient = args.search == GRADIENT
+    args.sigma = args.sigma or [1.0 if gradient else DEFAULT.sigma]
+    if args.beginnings is None:  # a dream of a policy gradient is short
+        args.beginnings = 0.0 if gradient else 1.0
+    if len(args.sigma) > (1 if gradient else 2):
+        parser.error(f"argument --sigma: at most {'one number' if gradient else 'two numbers'}")
+    if gradient and args.env != DREAM:
         parser.error(f"argument --search: {GRADIENT} is for --env {DREAM} only")
     try:
         settings_of(args).check()
@@ -146,14 +152,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.env = pick_kind(args.env, game.training_kind, game)
     dreams = load_dreams(args.logdir, dreams_of(args)) if args.env == DREAM else None
     open_pool = partial(dream_pool, dreams, sizes) if dreams else load_world(args, game, args.env, sizes)
-    open_eval_pool = load_world(args, game, pick_kind(args.eval_env, "", game), sizes) if args.eval_env else None
+    open_eval_pool = (
+        load_world(args, game, pick_kind(args.eval_env, "", game, "--eval-env"), sizes) if args.eval_env else None
+    )
     workers, logs = args.max_workers or cores(), args.logdir / "tmp"
+    episodes = settings.eval_episodes if args.search == GRADIENT else settings.episodes  # of the pool at a time
     with locked(args.logdir / "ctrl"):
         run = open_run(args.logdir, game, name_of(args), sizes, settings, args.warm_start, not args.noreload, dreams)
         with (
             recorded(run.folder, args),
             open_cluster(args.ray, args.max_workers, pools=2 if open_eval_pool else 1) as cluster,
-            open_pool(workers, settings.episodes, logs, cluster=cluster) as pool,
+            open_pool(workers, episodes, logs, cluster=cluster) as pool,
             open_eval_pool(workers, settings.eval_episodes, logs / "eval", cluster=cluster)
             if open_eval_pool
             else nullcontext() as eval_pool,

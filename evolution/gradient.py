@@ -24,7 +24,7 @@ from utils.dreams import Dreams
 
 ACTION_STEPS = 4  # an action is held for so many: noise that changes with every step leads nowhere
 DECISIONS = 48  # of a dream in a generation, so that it does not get far from the real moment where it began
-DISCOUNT = 0.97  # of a decision: what is 130 steps ahead counts for a third
+DISCOUNT = 0.97  # of a decision: what is 140 steps ahead counts for a third
 TRACE = 0.95  # lambda of the advantages: how far they look before they ask the critic
 PASSES = 3  # over the decisions of a generation
 BATCH = 2048
@@ -61,7 +61,7 @@ class PolicyGradient:
         self._count = padded(count)
         self._batch = DreamBatch(*dreams, self._count)
         before, last = dreams.game.end_weights
-        self._end_odds = math.log(last / before)  # what the weight of the end in M's loss adds to its logits
+        self._end_bias = math.log(last / before)  # what the weight of the end in M's loss adds to its logits
         self._sizes = sizes
         self._spread = spread
         torch.manual_seed(seed)
@@ -136,7 +136,7 @@ class PolicyGradient:
         survival, rewards = torch.ones(self._count), torch.zeros(self._count)
         for _ in range(ACTION_STEPS):
             steps = self._batch.step(self._count, actions)
-            survival = survival * torch.sigmoid(self._end_odds - self._batch.terminal_logits)
+            survival = survival * torch.sigmoid(self._end_bias - self._batch.terminal_logits)
             rewards += survival * torch.from_numpy(steps.rewards).float() / ACTION_STEPS
         return rewards, survival
 
@@ -161,7 +161,7 @@ class PolicyGradient:
 
     def _log_probability(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Of outputs (B, A) where C sees inputs (B, I), but for a constant."""
-        return -(outputs - self._actor.outputs(inputs)).square().sum(dim=1) / (2 * self.sigma**2)
+        return -(outputs - self._actor.outputs(inputs)).square().sum(dim=1) / (2 * self.sigma * self.sigma)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs."""
@@ -188,9 +188,8 @@ class PolicyGradient:
         optimizer = self._optimizer.state_dict()  # its settings are not the file's to choose
         self._optimizer.load_state_dict(optimizer | {"state": state["optimizer"]["state"]})
         for parameter, moments in self._optimizer.state.items():
-            if moments["step"].numel() != 1 or any(
-                moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")
-            ):
+            shapes = {moments[name].shape for name in ("exp_avg", "exp_avg_sq")}
+            if shapes != {parameter.shape} or not moments["step"] >= 1:
                 raise ValueError("the saved evolution is damaged")
         self.generation = int(state["practised"])
         if self.generation < 0:

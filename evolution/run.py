@@ -9,7 +9,7 @@ import torch
 
 from envs.games import Game
 from evolution.gradient import PolicyGradient
-from evolution.search import GRADIENT, Evolution, SearchSettings, build_gradient, build_search
+from evolution.search import GRADIENT, Search, SearchSettings, build_gradient, build_search
 from evolution.standardised import StandardisedEvolution, input_spread
 from models.controller import Controller
 from models.sizes import Sizes
@@ -26,7 +26,7 @@ class EvolutionRun:
     folder: Path  # exp_dir/ctrl
     game: str
     sizes: Sizes
-    evolution: Evolution | PolicyGradient
+    evolution: Search
     measure: str  # names what the mean's score is an average over; under another name it is not comparable
     keeps_best: bool = False  # best.tar is an earlier controller, which stays there until a mean is scored
     history: list[dict[str, float]] = field(default_factory=list, init=False)  # one row of figures a generation
@@ -76,13 +76,17 @@ class EvolutionRun:
                 raise ValueError("its inputs were standardised: by another --search, or moments that M no longer has")
             self.evolution.load_state_dict(state["evolution"])
             self.history = [{name: float(figure) for name, figure in row.items()} for row in state["history"]]
+            if not all({"episodes", "seconds"} <= row.keys() for row in self.history):
+                raise ValueError("its history is damaged")
             self.keeps_best = bool(state.get("keeps_best", False))
             if state.get("measure") == self.measure:
                 self.best = float(state["reward"])
                 if math.isnan(self.best):  # no score would ever be better
                     raise ValueError("its best score is NaN")
             else:
-                print("V, M, --env or --eval-episodes have changed: the best mean so far does not count any more")
+                print(
+                    "what the mean is scored in has changed (V, M, --env, ...): the best so far does not count any more"
+                )
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise UserError(f"{path}: cannot be resumed from ({first_line(error)}); {remedy}") from None
         return True
@@ -101,7 +105,7 @@ class EvolutionRun:
         self.history.append(row)
         score = row.get("return/mean")
         improved = score is not None and (score > self.best or self.keeps_last)
-        if score is not None and improved:
+        if improved:
             self.best = score
         mean = Controller.from_vector(self.sizes, torch.from_numpy(self.evolution.mean))
         state = {
@@ -140,7 +144,7 @@ def open_run(
     # A controller that may have come without its search, as those of the 2018 implementation do.
     found = reload and file_to_resume(folder) == folder / "best.tar"
     begin = warm_start or (logdir if found else None)
-    evolution: Evolution | PolicyGradient
+    evolution: Search
     if settings.search == GRADIENT:
         assert dreams is not None
         evolution = build_gradient(settings, sizes, begin, input_spread(dreams.starts, sizes), dreams)

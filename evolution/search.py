@@ -17,6 +17,7 @@ from utils.dreams import Dreams
 from utils.run_folder import load_controller
 
 Evolution = MirroredEvolution | CmaEvolution | StandardisedEvolution
+Search = Evolution | PolicyGradient
 
 CMA, CMA_DIAGONAL, MIRRORED, MIRRORED_BY_SIZE = "cma", "cma-diagonal", "mirrored", "mirrored-by-size"
 GRADIENT = "gradient"  # in dreams only
@@ -82,7 +83,11 @@ def build_gradient(
     settings: SearchSettings, sizes: Sizes, warm_start: Path | None, spread: InputSpread, dreams: Dreams
 ) -> PolicyGradient:
     """The same for the search that learns from the moments of dreams. It has as many of them in a generation as the
-    candidates of another search have episodes."""
+    candidates of another search have episodes. Raises UserError if the game's steps do not all earn the same."""
+    if dreams.game.step_reward is None:
+        raise UserError(
+            f"--search {GRADIENT} is for games in which every step earns the same, which {dreams.game.name} is not"
+        )
     search = PolicyGradient(dreams, sizes, spread, settings.episodes, settings.sigma, settings.seed)
     if warm_start:
         search.begin_at(starting_point(warm_start, sizes, settings.seed))
@@ -97,7 +102,10 @@ def starting_point(logdir: Path | None, sizes: Sizes, seed: int) -> np.ndarray:
         return zero_controller(sizes).to_vector().numpy()
     controller = load_controller(logdir)
     if controller.sizes != sizes:
-        raise UserError(f"{logdir / 'ctrl' / 'best.tar'}: a controller of other sizes than this run's")
+        own = f"--inputs {controller.sizes.inputs} --hidden-units {controller.sizes.hidden_units}"
+        raise UserError(
+            f"{logdir / 'ctrl' / 'best.tar'}: a controller of other sizes than this run's; its own are {own}"
+        )
     return controller.to_vector().numpy()
 
 

@@ -43,7 +43,7 @@ class Recipe:
     def once(self, name: str, step: Callable[..., None], *arguments: object) -> None:
         """Do a step, if it is not done. Raises UserError if it was done otherwise, by another version of the recipe."""
         stamp = self.logdir / "done" / name
-        command = " ".join(map(str, [step.__name__, *arguments]))
+        command = " ".join(map(str, [step.__name__, *self.presets, *arguments]))
         if stamp.exists():
             if stamp.read_text() != command:
                 raise UserError(f"{stamp}: done otherwise, by another version of the recipe; choose another run folder")

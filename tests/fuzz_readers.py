@@ -34,7 +34,7 @@ from envs.dream import DreamSettings  # noqa: E402
 from evolution.cma import CmaEvolution  # noqa: E402
 from evolution.gradient import PolicyGradient  # noqa: E402
 from evolution.run import EvolutionRun  # noqa: E402
-from evolution.search import Evolution  # noqa: E402
+from evolution.search import Search  # noqa: E402
 from evolution.standardised import InputSpread  # noqa: E402
 from models.controller import Controller  # noqa: E402
 from models.mdrnn import MDRNN  # noqa: E402
@@ -152,7 +152,7 @@ def subjects(folder: Path) -> list[Subject]:
     search = evolve(folder / "search")
     for score in (1.0, 2.0):
         advance(search.evolution)
-        search.finish_generation({"return/mean": score, "episodes": 4.0})
+        search.finish_generation({"return/mean": score, "episodes": 4.0, "seconds": 1.0})
     searched = (search.folder / "checkpoint.tar").read_bytes()
 
     dreaming = folder / "dreaming"
@@ -167,7 +167,7 @@ def subjects(folder: Path) -> list[Subject]:
     practise = partial(practise_in, load_dreams(dreaming, DreamSettings()))
     practised = practise(folder / "practised")
     advance(practised.evolution)
-    practised.finish_generation({"return/mean": 1.0, "episodes": 4.0})
+    practised.finish_generation({"return/mean": 1.0, "episodes": 4.0, "seconds": 1.0})
     go_on, go_on_learning = partial(resume, evolve), partial(resume, practise)
     learned = (practised.folder / "checkpoint.tar").read_bytes()
 
@@ -236,7 +236,7 @@ def practise_in(dreams: Dreams, folder: Path) -> EvolutionRun:
     return EvolutionRun(folder, "takecover", SIZES, PolicyGradient(dreams, SIZES, spread, 4, 1.0, 0), "")
 
 
-def advance(search: Evolution | PolicyGradient) -> None:
+def advance(search: Search) -> None:
     """A generation of a search."""
     if isinstance(search, PolicyGradient):
         search.practise()

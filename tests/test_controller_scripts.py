@@ -283,12 +283,13 @@ def test_a_generation_moves_the_mean_as_its_episodes_say(settings, tmp_path):
 def test_only_a_scored_mean_takes_the_place_of_the_best(tmp_path):
     evolution = MirroredEvolution(np.zeros(867), np.ones(867), 4, 0.1, seed=0)
     kept = []
-    for row, measure in (({}, "a"), ({"return/mean": 5.0}, "a"), ({}, "b"), ({"return/mean": 4.0}, "b")):
+    for score, measure in ((None, "a"), (5.0, "a"), (None, "b"), (4.0, "b")):
         search = EvolutionRun(tmp_path, "carracing", CARRACING_SIZES, evolution, measure)
         search.resume()
         evolution.ask()
         evolution.tell(np.arange(4.0))
-        search.finish_generation(row)
+        scored = {} if score is None else {"return/mean": score}
+        search.finish_generation({"episodes": 4.0, "seconds": 1.0} | scored)
         assert load_checkpoint(tmp_path / "checkpoint.tar", "")["epoch"] == evolution.generation
         kept.append(load_checkpoint(tmp_path / "best.tar", "")["epoch"])
     assert kept == [1, 2, 2, 4]
@@ -298,7 +299,8 @@ def test_a_search_is_not_taken_for_one_of_another_kind_and_the_same_size(tmp_pat
     other = replace(CARRACING_SIZES, inputs="z", hidden_units=24)
     assert other.controller == CARRACING_SIZES.controller == 867
     evolution = MirroredEvolution(np.zeros(867), np.ones(867), 4, 0.1, seed=0)
-    EvolutionRun(tmp_path, "carracing", CARRACING_SIZES, evolution, "a").finish_generation({})
+    row = {"episodes": 4.0, "seconds": 1.0}
+    EvolutionRun(tmp_path, "carracing", CARRACING_SIZES, evolution, "a").finish_generation(row)
     assert EvolutionRun(tmp_path, "carracing", CARRACING_SIZES, evolution, "a").resume()
     with pytest.raises(UserError, match="another kind of controller"):
         EvolutionRun(tmp_path, "carracing", other, evolution, "a").resume()

@@ -2,6 +2,7 @@
 they are."""
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn.utils import parameters_to_vector
 
 from envs.dream import DreamSettings, Starts
 from envs.games import TAKECOVER
-from evolution.gradient import DISCOUNT, TRACE, Decisions, PolicyGradient, advantages_of
+from evolution.gradient import ACTION_STEPS, DISCOUNT, TRACE, Decisions, PolicyGradient, advantages_of
 from evolution.run import EvolutionRun
 from evolution.standardised import InputSpread
 from models.controller import Controller
@@ -41,8 +42,8 @@ def dangerous_world() -> Dreams:
     return Dreams(TAKECOVER, dream_weights(mdrnn), Starts(latent, latent, state, state, np.zeros(1)), DreamSettings())
 
 
-def search(units: int = 0, seed: int = 3) -> PolicyGradient:
-    return PolicyGradient(dangerous_world(), replace(SIZES, hidden_units=units), SPREAD, COUNT, 1.0, seed)
+def search(units: int = 0, seed: int = 3, spread: InputSpread = SPREAD) -> PolicyGradient:
+    return PolicyGradient(dangerous_world(), replace(SIZES, hidden_units=units), spread, COUNT, 1.0, seed)
 
 
 def test_advantages_are_the_papers():
@@ -63,6 +64,29 @@ def test_advantages_are_the_papers():
     unused = torch.zeros(12, 5, 1)
     found = advantages_of(Decisions(unused, unused, rewards, survival, values, next_values, broken))
     torch.testing.assert_close(found, expected)
+
+
+def test_who_expects_what_comes_is_not_surprised():
+    """What every step earns, and how likely it ends, are always the same: then so is the value."""
+    reward, survival = torch.full((2, 12, 5), 0.9)
+    value = (1 - DISCOUNT) * reward / (1 - DISCOUNT * survival)
+    unused, unbroken = torch.zeros(12, 5, 1), torch.zeros(12, 5, dtype=torch.bool)
+    found = advantages_of(Decisions(unused, unused, reward, survival, value, value, unbroken))
+    torch.testing.assert_close(found, torch.zeros(12, 5))
+
+
+def test_ends_and_rewards_are_as_likely_as_m_says():
+    """M's logit is always the same. In M's loss, an end counts ten times as much as other steps."""
+    dreams = dangerous_world()
+    mdrnn = MDRNN(SIZES)
+    with torch.no_grad():
+        mdrnn.gmm_linear.weight[-1], mdrnn.gmm_linear.bias[-1] = 0, 0.5
+    gradient = PolicyGradient(dreams._replace(weights=dream_weights(mdrnn)), SIZES, SPREAD, COUNT, 1.0, 3)
+    row = gradient.practise()
+    alive = 1 / (1 + math.exp(0.5) / 10)  # after a step
+    assert row["dream/ends"] == pytest.approx((1 - alive**ACTION_STEPS) / ACTION_STEPS, rel=1e-4)
+    earned = sum(alive**step for step in range(1, ACTION_STEPS + 1)) / ACTION_STEPS
+    assert row["dream/reward"] == pytest.approx(earned, rel=1e-4)
 
 
 @pytest.mark.parametrize("units", [0, 32])
@@ -86,7 +110,8 @@ def test_a_saved_search_goes_on_as_if_it_had_not_stopped(units):
     file = io.BytesIO()
     torch.save(stopped.state_dict(), file)
     file.seek(0)
-    other = search(units)
+    elsewhere = InputSpread(SPREAD.mean + 1, 2 * SPREAD.deviation)  # M has learned on meanwhile
+    other = search(units, spread=elsewhere)
     other.load_state_dict(torch.load(file, weights_only=True))
     for _ in range(2):
         other.practise()
@@ -100,6 +125,11 @@ def test_a_controller_is_where_it_was(units):
     controller = np.random.default_rng(0).normal(size=len(gradient.mean)).astype(np.float32)
     gradient.begin_at(controller)
     np.testing.assert_allclose(gradient.mean, controller, rtol=1e-4, atol=1e-5)
+    # What it learns with sees standardised inputs, and does the same.
+    sizes, seen = replace(SIZES, hidden_units=units), torch.randn(7, INPUTS)
+    mean, deviation = (torch.from_numpy(column).float() for column in SPREAD)
+    expected = Controller.from_vector(sizes, torch.from_numpy(controller)).outputs(seen)
+    torch.testing.assert_close(gradient._actor.outputs((seen - mean) / deviation), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +148,12 @@ def test_what_is_not_its_own_is_refused(change, message):
         search().load_state_dict(saved)
 
 
-def test_moments_of_another_shape_are_refused():
+@pytest.mark.parametrize(("moment", "value"), [("exp_avg", torch.zeros(3)), ("step", torch.tensor(-1.0))])
+def test_moments_that_cannot_be_are_refused(moment, value):
     gradient = search()
     gradient.practise()
     saved = gradient.state_dict()
-    saved["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    saved["optimizer"]["state"][0][moment] = value
     with pytest.raises(ValueError, match="damaged"):
         search().load_state_dict(saved)
 

@@ -110,12 +110,12 @@ def test_a_search_that_diverges_replaces_nothing(tmp_path):
     search = EvolutionRun(tmp_path, "carracing", CARRACING_SIZES, evolution, "a")
     evolution.ask()
     evolution.tell(np.arange(4.0))
-    search.finish_generation({"return/mean": 5.0})
+    search.finish_generation({"return/mean": 5.0, "episodes": 4.0, "seconds": 1.0})
     before = files(tmp_path)
     evolution.ask()
     evolution.tell(np.full(4, math.nan))
     with pytest.raises(UserError, match=f"{tmp_path}: the search has diverged in generation 2"):
-        search.finish_generation({"return/mean": 6.0})
+        search.finish_generation({"return/mean": 6.0, "episodes": 4.0, "seconds": 1.0})
     assert files(tmp_path) == before
 
 

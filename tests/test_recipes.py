@@ -163,6 +163,10 @@ def test_the_second_game_is_learned_in_a_dream_that_was_looked_at(scripts):
     assert all(command[1:3] == ["@presets/takecover", "@presets/gradient"] for command in commands)
     assert all(value(command, "--logdir") == "runs/one" for command in commands)
     assert names(scripts.follow("doom")[1]) == ["test_controller.py"]
+    # A folder of other presets is not gone on with.
+    stamp = Path("runs", "one", "done", "ctrl")
+    stamp.write_text(stamp.read_text().replace("@presets/gradient ", ""))
+    assert scripts.follow("doom") == (1, [])
 
 
 def test_another_seed_is_another_run(scripts):
@@ -176,7 +180,7 @@ def test_another_seed_is_another_run(scripts):
 def test_recipes_give_options_that_exist(scripts, recipe):
     used = {(name, word) for name, *words in scripts.follow(recipe)[1] for word in words if word.startswith("--")}
     helps = {name: run(*name.split(), "--help").stdout for name, _ in used}
-    assert len(used) > 15 and all(re.search(rf"{option}\b", helps[name]) for name, option in used)
+    assert len(used) > 15 and all(re.search(rf"^  (-\w.*, )?{option}\b", helps[name], re.M) for name, option in used)
 
 
 @pytest.mark.parametrize("recipe", ["reproduce", "dream", "dream_first", "doom"])

@@ -88,7 +88,8 @@ def test_a_damaged_spread_is_refused(name, value):
 
 def test_a_search_over_standardised_inputs_does_not_go_on_without_them(tmp_path):
     evolution = evolve(StandardisedEvolution(cma(np.zeros(SIZE)), SPREAD), 1)
-    EvolutionRun(tmp_path, TAKECOVER.name, SIZES, evolution, "a world").finish_generation({})
+    row = {"episodes": 4.0, "seconds": 1.0}
+    EvolutionRun(tmp_path, TAKECOVER.name, SIZES, evolution, "a world").finish_generation(row)
     plain = EvolutionRun(tmp_path, TAKECOVER.name, SIZES, cma(np.zeros(SIZE)), "a world")
     with pytest.raises(UserError, match=f"{tmp_path}.*standardised.*--noreload"):
         plain.resume()

@@ -18,6 +18,8 @@ import torch
 from envs.errors import UserError
 from envs.games import Game
 
+LARGEST = 2**63 - 1  # what libraries take as a seed
+
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main function and leave with a status: 0 done, 1 failed, 130 interrupted.
@@ -77,6 +79,8 @@ def _integer(text: str, least: int) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
     if value < least:
         raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+    if value > LARGEST:
+        raise argparse.ArgumentTypeError(f"{value} is more than {LARGEST}")
     return value
 
 
@@ -182,10 +186,10 @@ class ScriptParser(argparse.ArgumentParser):
         super().error(message)
 
 
-def pick_kind(kind: str | None, default: str, game: Game) -> str:
-    """The kind of environment for --env. Raises UserError if the game has none of this kind."""
+def pick_kind(kind: str | None, default: str, game: Game, option: str = "--env") -> str:
+    """The kind of environment that an option names. Raises UserError if the game has none of this kind."""
     if kind is not None and kind not in game.kinds:
-        raise UserError(f"--env {kind}: {game.name} has only {', '.join(game.kinds)}")
+        raise UserError(f"{option} {kind}: {game.name} has only {', '.join(game.kinds)}")
     return kind or default
 
 
