@@ -105,7 +105,7 @@ class EvolutionRun:
         self.history.append(row)
         score = row.get("return/mean")
         improved = score is not None and (score > self.best or self.keeps_last)
-        if improved:
+        if score is not None and improved:
             self.best = score
         mean = Controller.from_vector(self.sizes, torch.from_numpy(self.evolution.mean))
         state = {
