@@ -47,7 +47,7 @@ dream-page: $(INSTALLED)  ## write the page on which anyone can play in the ship
 	$(BIN)/python export_dream.py --logdir pretrained/takecover --out page
 
 test: $(INSTALLED)  ## run all tests, in two processes
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --maxschedchunk 2
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

@@ -94,11 +94,19 @@ def workers_of(pid: int) -> list[int]:
 
 
 def servers_of(pid: int) -> list[int]:
-    return [child for child in children_of(pid) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children_of(pid) if b"forkserver" in about(child, "cmdline")]
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(child) for child in about(pid, f"task/{pid}/children").split()]
+
+
+def about(pid: int, what: str) -> bytes:
+    """What the system says about a process; nothing, if it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/{what}").read_bytes()
+    except OSError:
+        return b""
 
 
 @contextmanager
@@ -239,3 +247,8 @@ def drive_all(runner: Runner, episodes: list[Episode]) -> list[Outcome]:
     while runner.busy:
         outcomes.update(runner.advance())
     return [outcomes[number] for number in range(len(episodes))]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: a process with nothing left to do then waits seconds for the other, not half a minute."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -161,17 +161,20 @@ def impatient(monkeypatch):
     monkeypatch.setattr(workers, "START_PATIENCE", 5.0)  # the worker may hang before its first sign of life
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_stopped_is_killed_and_its_jobs_done(impatient, tmp_path, capfd):
     jobs = [1, 88, 2, 3, 4]
     assert squares(tmp_path, jobs) == [job**2 for job in jobs]
     assert "it hung and was killed: no sign of life for" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_job_that_never_returns_ends_the_run(impatient, tmp_path):
     with pytest.raises(UserError, match="it hung and was killed.*the third to die with the same job"):
         squares(tmp_path, [1, 99])
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_cannot_block_the_parent_that_sends_to_it(monkeypatch, tmp_path):
     monkeypatch.setattr(workers, "START_PATIENCE", 5.0)
     jobs = ["x" * 10_000_000, "y"]
@@ -179,6 +182,7 @@ def test_a_stopped_worker_cannot_block_the_parent_that_sends_to_it(monkeypatch, 
         assert dict(pool.run(jobs)) == {0: 10**14, 1: 1}
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_stopped_at_its_start_cannot_block_the_parent(monkeypatch, tmp_path):
     monkeypatch.setattr(workers, "START_PATIENCE", 5.0)
     with WorkerPool(Large, [(tmp_path, "x" * 10_000_000)], 4, tmp_path / "tmp") as pool:
