@@ -40,7 +40,8 @@ def test_shapes_and_range(vae):
 
 
 def test_shortcuts_equal_the_layers_that_they_stand_for(vae):
-    """conv4 and deconv1 are computed as matrix products, the bias of others apart: forward and backward."""
+    """conv4 and deconv1 are computed as matrix products, deconv4 as a convolution, the bias of others apart: forward
+    and backward."""
     encoder, decoder = vae.encoder, vae.decoder
     frames, latents = torch.rand(3, 3, 64, 64), torch.randn(3, 32)
 
