@@ -28,12 +28,12 @@ def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:
         if known := [(row["episodes"], row[tag]) for row in history if tag in row]:
             axes.plot(*zip(*known, strict=True), marker=marker, label=label)
     axes.set(xlabel="episodes", ylabel="return", title="C")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)  # where it covers no point
     if practised := [row for row in history if "dream/ends" in row]:
         other = axes.twinx()
         ends = [1000 * row["dream/ends"] for row in practised]
         other.plot([row["episodes"] for row in practised], ends, color="tab:red", alpha=0.5)
-        other.set(ylabel="ends in 1,000 dreamed steps of practice (red)", yscale="log")
+        other.set(ylabel="ends in 1,000 dreamed steps (red)", yscale="log")
         other.yaxis.set_major_formatter("{x:g}")
         other.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
