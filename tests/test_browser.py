@@ -358,9 +358,9 @@ def test_paused_a_step_after_the_end_begins_another_dream(tab):
     tab.wait_for_function("document.getElementById('steps').textContent == 0")
 
 
-def test_a_page_is_measured(browser, monkeypatch):
+def test_the_benchmark_has_a_row_for_each_page(browser, monkeypatch):
     monkeypatch.setattr(benchmark, "ROUNDS", 1)
     monkeypatch.setattr(benchmark, "FRAMES", 3)
     monkeypatch.setattr(benchmark, "open_browser", lambda: nullcontext(browser))
-    output = succeed(run("-m", "benchmarks.browser", "--logdir", SHIPPED["takecover"]))
-    assert output.splitlines()[-1].startswith("| VizDoom Take Cover | ")
+    output = succeed(run("-m", "benchmarks.browser", "--logdir", *SHIPPED.values()))
+    assert [row.split(" | ")[0] for row in output.splitlines()[-2:]] == ["| CarRacing-v3", "| VizDoom Take Cover"]
