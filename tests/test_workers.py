@@ -87,6 +87,17 @@ if __name__ == "__main__":
 """
 
 
+VANISHING_PARENT = """
+import os
+from multiprocessing import forkserver
+forkserver.set_forkserver_preload(["worker_ready"])
+exit_status, what_to_run = forkserver.connect_to_new_process([])
+os.close(what_to_run)
+assert forkserver.read_signed(exit_status) > 0, "not a process number"
+assert forkserver.read_signed(exit_status) == 1
+"""
+
+
 def squares(folder: Path, jobs: list[int], count: int = 2, accident: str = "", capacity: int = 4) -> list[int]:
     with WorkerPool(Squares, [(folder, accident)] * count, capacity, folder / "tmp") as pool:
         results = dict(pool.run(jobs))
@@ -103,7 +114,7 @@ class Imported(Squares):
 
 def test_a_worker_finds_the_slow_imports_done(tmp_path):
     with WorkerPool(Imported, [(tmp_path,)], 4, tmp_path / "tmp") as pool:
-        assert dict(pool.run(["torch", "numba_ready", "numba.np.linalg", "nothing"])) == {
+        assert dict(pool.run(["torch", "worker_ready", "numba.np.linalg", "nothing"])) == {
             0: True, 1: True, 2: True, 3: False
         }  # fmt: skip
 
@@ -201,6 +212,11 @@ def test_a_command_that_is_stopped_while_its_workers_start_ends_in_one_line(mome
     _, errors = process.communicate(timeout=60)  # workers, too, have closed it then
     assert process.returncode == 130
     assert errors.strip() == "interrupted; the same command again, but for --noreload, goes on from what is saved"
+
+
+def test_a_parent_that_ends_before_it_has_said_what_to_run_leaves_no_traceback():
+    result = run_process("-c", VANISHING_PARENT)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_slow_workers_are_not_taken_for_hung_ones(tmp_path):

@@ -28,9 +28,9 @@ from utils.commandline import UserError
 
 DEATHS_PER_JOB, STARTS = 3, 10
 # Workers are forked from a server process that has done the slow imports once. It runs no threads, and nothing of ours
-# but numba_ready.py, so that a fork of it is as safe as a new process.
+# but worker_ready.py, so that a fork of it is as safe as a new process.
 FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
-SLOW_IMPORTS = ["torch", "numba", "numba_ready", "gymnasium.envs.box2d.car_racing", "isal.isal_zlib", "cma", "tqdm"]
+SLOW_IMPORTS = ["torch", "numba", "worker_ready", "gymnasium.envs.box2d.car_racing", "isal.isal_zlib", "cma", "tqdm"]
 LOG_LINES_SHOWN = 8
 
 # A worker gives a sign of life after every `advance`, but no more often than this; seconds, as the numbers below.
