@@ -22,9 +22,10 @@ from envs.carracing_truth import QUANTITIES, true_state
 from envs.games import CARRACING
 from models.vae import divergences, to_images
 from utils.commandline import ScriptParser, positive_int, run_script
-from utils.rollouts import Episode, Recorder, drive_episode
-from utils.run_folder import load_driver, load_mdrnn, load_vae
+from utils.rollouts import Episode, Recorder, rollout_pool
+from utils.run_folder import load_controller, load_mdrnn, load_vae, load_world_weights
 from utils.tracks import selection_tracks
+from utils.workers import cores
 
 CPU = torch.device("cpu")
 ZOOM = 60  # steps at the start that do not count
@@ -35,8 +36,8 @@ RIDGE = 10.0
 class Lap(NamedTuple):
     """One episode of T steps."""
 
-    frames: torch.Tensor  # (T, 64, 64, 3) uint8
-    actions: torch.Tensor  # (T, 3)
+    frames: np.ndarray  # (T, 64, 64, 3) uint8
+    actions: np.ndarray  # (T, 3)
     truth: np.ndarray  # (T, 7): QUANTITIES when the frame was seen
 
 
@@ -56,8 +57,7 @@ class LapRecorder(Recorder):
         self._actions.append(action.copy())
 
     def result(self) -> Lap:
-        frames, actions = (torch.from_numpy(np.stack(column)) for column in (self._frames, self._actions))
-        return Lap(frames, actions, np.array(self._truth))
+        return Lap(*(np.array(column) for column in (self._frames, self._actions, self._truth)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -80,11 +80,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def drive_laps(logdir: Path, count: int) -> list[Lap]:
     """Laps of the driver of a run folder on as many selection tracks."""
-    world, controller = load_driver(logdir)
-    return [
-        drive_episode(world, CARRACING, "fast", Episode(controller, track, recorder=LapRecorder())).record
-        for track in tqdm(selection_tracks(count), unit="lap", disable=None)
-    ]
+    controller = load_controller(logdir)
+    weights, parameters = load_world_weights(logdir, controller.sizes), controller.to_vector().numpy()
+    episodes = [Episode(parameters, track, recorder=LapRecorder()) for track in selection_tracks(count)]
+    with rollout_pool(CARRACING, "fast", weights, CPU, cores(), count, logdir / "tmp") as pool:
+        outcomes = dict(tqdm(pool.run(episodes), total=count, unit="lap", disable=None))
+    return [outcomes[number].record for number in range(count)]
 
 
 @torch.no_grad()
@@ -94,11 +95,12 @@ def look(logdir: Path, laps: list[Lap]) -> tuple[float, int, list[np.ndarray], l
     vae, mdrnn = load_vae(logdir).eval(), load_mdrnn(logdir).eval()
     errors, nats, latents, states = [], [], [], []
     for lap in laps:
-        mu, logsigma = encode(vae, lap.frames, CPU, torch.float32)
+        frames, actions = torch.from_numpy(lap.frames), torch.from_numpy(lap.actions)
+        mu, logsigma = encode(vae, frames, CPU, torch.float32)
         some = slice(ZOOM, None, 10)
-        errors.append((vae.decoder(mu[some]) - to_images(lap.frames[some])).square().flatten(1).sum(dim=1))
+        errors.append((vae.decoder(mu[some]) - to_images(frames[some])).square().flatten(1).sum(dim=1))
         nats.append(divergences(mu, logsigma)[ZOOM:])
-        after, _ = mdrnn.rnn(torch.cat([lap.actions, mu], dim=1)[:, None])
+        after, _ = mdrnn.rnn(torch.cat([actions, mu], dim=1)[:, None])
         latents.append(mu.numpy())
         states.append(torch.cat([torch.zeros(1, after.shape[-1]), after[:-1, 0]]).numpy())
     used = int((torch.cat(nats).mean(dim=0) > NATS).sum())

@@ -19,10 +19,11 @@ import filelock
 import numpy as np
 import pytest
 import torch
+from short_carracing import RUN_SHORT, SHORT_CARRACING
 
 from data.loaders import find_rollouts, load_rollout
 from data.rollouts import Rollout, pack_rollout, save_rollout
-from envs.games import CARRACING
+from envs.games import CARRACING, GAMES
 from models.mdrnn import MDRNN
 from models.vae import VAE
 from utils.checkpoints import save_checkpoint
@@ -107,6 +108,11 @@ def about(pid: int, what: str) -> bytes:
         return Path(f"/proc/{pid}/{what}").read_bytes()
     except OSError:
         return b""
+
+
+def launch_short(script: str, *arguments: object, **options) -> subprocess.Popen:
+    """The same, with short episodes of CarRacing."""
+    return launch("-c", RUN_SHORT, script, *arguments, **options)
 
 
 @contextmanager
@@ -211,6 +217,12 @@ def tiny_run(trained, tmp_path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
+@pytest.fixture
+def short_episodes(monkeypatch) -> None:
+    """Scripts that are run in this process take CarRacing for a game with short episodes."""
+    monkeypatch.setitem(GAMES, CARRACING.name, SHORT_CARRACING)
+
+
 @pytest.fixture(scope="session")
 def untrained_run(tmp_path_factory) -> Path:
     """A run folder with V and M as they are born, for tests to which it does not matter how well they see; not to be
@@ -236,7 +248,7 @@ def evolve(evolution, generations: int):
 
 def episode_runner(logdir: Path, sizes=CARRACING.sizes, environments: int = 16, dtype=torch.float32) -> EpisodeRunner:
     """The drive loop with V and M of a run folder, in the fast environment."""
-    return EpisodeRunner(CARRACING, "fast", load_world_weights(logdir, sizes), environments, "cpu", dtype)
+    return EpisodeRunner(GAMES[CARRACING.name], "fast", load_world_weights(logdir, sizes), environments, "cpu", dtype)
 
 
 def drive_all(runner: Runner, episodes: list[Episode]) -> list[Outcome]:

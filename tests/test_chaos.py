@@ -1,15 +1,18 @@
-"""The short form of tests/chaos.py: one pass, and one fault of each command.
+"""The short form of tests/chaos.py: one pass, with short episodes, and one fault of each command.
 
 The name of the pass is its seed. This one brings a full disk, Ctrl-C, a flipped bit and SIGKILL.
 """
 
 import chaos
 import pytest
+from conftest import launch_short
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_a_disturbed_pipeline_ends_as_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(chaos, "STOPS", (1,))  # seconds
+    monkeypatch.setattr(chaos, "launch", launch_short)
     work, expected = chaos.run_undisturbed(tmp_path / "undisturbed")
     *faults, end = chaos.run_pass(tmp_path / "disturbed", work, expected, "i", faults=4, most=1)
     assert end == {"pass": "i", "different": []}, (faults, end)

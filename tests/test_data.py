@@ -175,6 +175,7 @@ def driver(untrained_run, tmp_path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_generation_by_a_controller(driver, tmp_path):
     options = ["--policy", "controller", "--logdir", driver, "--seed", 5, "--threads", 2]
     succeed(generate(tmp_path / "data", 2, *options))

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line_error, drive_all, launch, run, succeed, wait_until
+from conftest import assert_one_line_error, drive_all, launch_short, run, succeed, wait_until
 from gymnasium.utils.env_checker import check_env
 
 import envs
@@ -198,6 +198,7 @@ def test_without_a_reward_head_there_is_no_dream(trained):
     assert not (trained / "ctrl").exists()
 
 
+@pytest.mark.usefixtures("short_episodes")
 def test_c_learns_in_the_dream(folder):
     """The dream's score goes up, and the real one decides nothing."""
     options = [*SHORT[:4], "--search", "mirrored", "--pop-size", 32, "--n-samples", 1, "--eval-episodes", 16]
@@ -213,10 +214,11 @@ def test_c_learns_in_the_dream(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_killed_in_a_dream_it_goes_on_as_if_nothing_had_been(folder, tmp_path):
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     succeed(run("traincontroller.py", "--logdir", folder, *SHORT, "--generations", 6))
-    killed = launch("traincontroller.py", "--logdir", other, *SHORT, "--generations", 10_000)
+    killed = launch_short("traincontroller.py", "--logdir", other, *SHORT, "--generations", 10_000)
     wait_until(lambda: (other / "ctrl" / "checkpoint.tar").exists())
     killed.kill()
     killed.communicate()

@@ -23,9 +23,9 @@ def test_a_third_game_needs_one_entry(toy, tiny_dataset, tmp_path, monkeypatch):
     made = run("data/generation_script.py", "--game", "toy", "--rollouts", 20, "--rootdir", data, "--policy", "white")
     assert "20 rollouts, 800 frames" in succeed(made)
     common = ["--logdir", logdir, "--dataset", data]
-    succeed(run("trainvae.py", *common, "--epochs", 4, "--kl-weight", 0.01, "--batch-size", 32))
+    succeed(run("trainvae.py", *common, "--epochs", 2, "--kl-weight", 0.01, "--batch-size", 32))
     succeed(run("trainmdrnn.py", *common, "--epochs", 2, "--include_reward"))
-    train = ["traincontroller.py", "--logdir", logdir, "--n-samples", 2, "--sigma", 0.1]
+    train = ["traincontroller.py", "--logdir", logdir, "--pop-size", 16, "--n-samples", 2, "--sigma", 0.1]
     trained = succeed(run(*train, "--generations", 10, "--eval-episodes", 16))
     score = succeed(run("test_controller.py", "--logdir", logdir, "--episodes", 16, "--json", tmp_path / "score.json"))
     assert score.splitlines()[-1].startswith("score -") and "over 16 tracks" in score

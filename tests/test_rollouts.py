@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import drive_all, episode_runner
+from short_carracing import SHORT_CARRACING, STEPS
 
 from envs import make_env
 from envs.batch import EnvironmentBatch
@@ -61,14 +62,15 @@ def test_the_world_model_computes_the_equations_of_the_models(untrained_run, inp
         frame = environment.step(row)[0]
 
 
+@pytest.mark.usefixtures("short_episodes")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
     episodes = [Episode(vector, track, patience=30) for vector in random_controllers(5) for track in range(4)]
     together = drive_all(episode_runner(untrained_run, environments=20, dtype=dtype), episodes)
-    in_turn = drive_all(episode_runner(untrained_run, environments=3, dtype=dtype), episodes)
+    in_turn = drive_all(episode_runner(untrained_run, environments=7, dtype=dtype), episodes)
     assert together == in_turn
     world = WorldModel(load_world_weights(untrained_run, CARRACING_SIZES), CPU, dtype)
-    assert drive_episode(world, CARRACING, "fast", episodes[-1]) == together[-1]
+    assert drive_episode(world, SHORT_CARRACING, "fast", episodes[-1]) == together[-1]
 
 
 def with_lanes(runner: EpisodeRunner, count: int, environments: int) -> EpisodeRunner:
@@ -87,11 +89,12 @@ def test_two_lanes_drive_as_one_does(untrained_run):
     assert not runner.busy
 
 
+@pytest.mark.usefixtures("short_episodes")
 def test_workers_change_nothing(untrained_run, tmp_path):
     episodes = [Episode(vector, track, patience=50) for vector in random_controllers(3) for track in range(2)]
     alone = drive_all(episode_runner(untrained_run, environments=6), episodes)
     weights = load_world_weights(untrained_run, CARRACING_SIZES)
-    with rollout_pool(CARRACING, "fast", weights, CPU, 2, len(episodes), tmp_path, float32=True) as pool:
+    with rollout_pool(SHORT_CARRACING, "fast", weights, CPU, 2, len(episodes), tmp_path, float32=True) as pool:
         outcomes = dict(pool.run(episodes))
     assert [outcomes[number] for number in range(6)] == alone
 
@@ -102,6 +105,7 @@ def test_workers_spread_over_all_gpus(monkeypatch):
     assert worker_devices(CPU, 2) == ["cpu", "cpu"]
 
 
+@pytest.mark.usefixtures("short_episodes")
 def test_patience_ends_an_episode_and_charges_the_rest(untrained_run):
     stand_still = Controller()
     with torch.no_grad():
@@ -111,5 +115,5 @@ def test_patience_ends_an_episode_and_charges_the_rest(untrained_run):
     runner = episode_runner(untrained_run, environments=2)
     hopeless, patient = drive_all(runner, [Episode(vector, 3, patience=70), Episode(vector, 3)])
     assert hopeless.length == 71  # the first step visits the tiles under the car
-    assert patient.length == 1000
+    assert patient.length == STEPS
     assert hopeless.total_return == pytest.approx(patient.total_return)

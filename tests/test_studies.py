@@ -27,6 +27,7 @@ from utils.run_folder import fingerprint, load_dreams
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(STUDIES["ablations"], "untrained M", Setting({"population": 16}, untrained=("mdrnn",)))
     arguments = ["ablations", "--logdir", trained, "--dataset", tiny_dataset, "--out", tmp_path, "--seeds", 1]
@@ -100,6 +101,7 @@ def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_c_begins_in_the_dream_and_goes_on_in_reality(dreamer, tmp_path, monkeypatch):
     logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
     monkeypatch.setitem(begin_in_dream.SETTINGS, "both", begin_in_dream.Setting(first=2, between=1))
@@ -119,6 +121,7 @@ def test_c_begins_in_the_dream_and_goes_on_in_reality(dreamer, tmp_path, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_what_makes_a_dreamt_driver_good_is_compared(dreamer, tmp_path):
     logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
     name = "dreams of 100 steps"
@@ -135,6 +138,7 @@ def test_what_makes_a_dreamt_driver_good_is_compared(dreamer, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_c_dreams_in_several_memories(dreamer, tiny_dataset, tmp_path):
     logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
     arguments = ["--logdir", logdir, "--dataset", tiny_dataset, "--random", tiny_dataset, "--out", tmp_path]
