@@ -22,8 +22,11 @@ from typing import Any
 import torch
 from ray.cluster_utils import Cluster
 
-ROOT = Path(__file__).resolve().parents[1]
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}  # bytes
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from conftest import ROOT, children_of  # noqa: E402
+
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}  # bytes; Ray takes no less than 75 MiB
 GAME = ["--pop-size", "4", "--n-samples", "4", "--eval-episodes", "8"]
 
 
@@ -76,20 +79,19 @@ def disturbed(logdir: Path, args: argparse.Namespace) -> None:
             if time.monotonic() > due:
                 node = choice.choice(sorted(cluster.worker_nodes, key=lambda node: node.node_id))
                 print(f"{time.strftime('%X')} one of {len(cluster.worker_nodes)} nodes dies", flush=True)
-                kill(cluster, node)
+                kill_node(node)
+                cluster.worker_nodes.discard(node)
                 cluster.add_node(**NODE)
                 deaths, due = deaths + 1, time.monotonic() + args.seconds
     cluster.shutdown()
     print(f"{deaths} nodes died; what the training printed:\n{(logdir / 'output').read_text()}")
 
 
-def kill(cluster: Cluster, node: Any) -> None:
+def kill_node(node: Any) -> None:
     """End a node and what runs on it, as a power cut does."""
     (raylet,) = node.all_processes["raylet"]
-    children = Path(f"/proc/{raylet.process.pid}/task/{raylet.process.pid}/children").read_text().split()
-    for pid in (raylet.process.pid, *map(int, children)):
+    for pid in [raylet.process.pid, *children_of(raylet.process.pid)]:
         os.kill(pid, signal.SIGKILL)
-    cluster.worker_nodes.discard(node)
 
 
 if __name__ == "__main__":

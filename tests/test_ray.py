@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import test_workers
 import torch
-from conftest import assert_one_line_error, children_of, run, succeed
+from conftest import assert_one_line_error, run, succeed
 from toy_game import TOY
 
 from envs.games import GAMES
@@ -29,11 +29,11 @@ from utils.ray_cluster import open_cluster
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray.experimental import internal_kv  # noqa: E402
+from ray_chaos import NODE, kill_node  # noqa: E402
 
 from utils import ray_pool  # noqa: E402
 
 pytestmark = pytest.mark.slow
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}  # bytes; Ray takes no less than 75 MiB
 
 
 class Squares(test_workers.Squares):
@@ -84,13 +84,6 @@ def squares(cluster, folder: Path, most: int | None = None):
     """A pool of Squares on the cluster."""
     with open_cluster(cluster.address, most) as opened, opened.pool(Squares, (folder,), capacity=4, jobs=500) as pool:
         yield pool
-
-
-def kill_node(node) -> None:
-    """End a node as a power cut does."""
-    (raylet,) = node.all_processes["raylet"]
-    for pid in [raylet.process.pid, *children_of(raylet.process.pid)]:
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_the_pool_outlives_its_actors_and_its_nodes(cluster, tmp_path, capfd, monkeypatch):

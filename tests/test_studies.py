@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run, succeed
+from short_carracing import SHORT_CARRACING
 
 from envs import make_env
 from envs.carracing_truth import QUANTITIES, true_state
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES
-from studies import begin_in_dream, dream_levers, dream_memories
+from studies import begin_in_dream, dream_levers, dream_memories, worst_tracks
 from studies.compare import STUDIES, Setting
 from studies.dreaming import as_preset
 from utils.checkpoints import load_checkpoint, save_checkpoint
@@ -184,9 +185,11 @@ def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path
 
 
 @pytest.mark.slow
-def test_the_worst_tracks_are_driven_again_as_they_were_scored(tmp_path):
+@pytest.mark.usefixtures("short_episodes")
+def test_the_worst_tracks_are_driven_again_as_they_were_scored(tmp_path, monkeypatch):
+    monkeypatch.setattr(worst_tracks, "CARRACING", SHORT_CARRACING)
     score, picture = tmp_path / "score.json", tmp_path / "worst.png"
-    options = ["--env", "fast", "--seed", 1839, "--episodes", 2]  # short tracks
+    options = ["--env", "fast", "--seed", 1839, "--episodes", 2]
     succeed(run("test_controller.py", "--logdir", "pretrained", *options, "--json", score))
     returns = json.loads(score.read_text())["returns"]
     arguments = ["--logdir", "pretrained", "--score", score, "--tracks", 1, "--out", picture]

@@ -65,7 +65,7 @@ def learned(make_once, tmp_path_factory) -> tuple[Path, Path]:
 def learn(folder: Path) -> None:
     """The four scripts, small."""
     data, logdir = folder / "data", folder / "run"
-    succeed(run("data/generation_script.py", PRESET, "--rollouts", 10, "--rootdir", data))
+    succeed(run("data/generation_script.py", PRESET, "--rollouts", 6, "--rootdir", data))
     common = [PRESET, "--logdir", logdir, "--dataset", data]
     succeed(run("trainvae.py", *common, "--epochs", 1))
     succeed(run("trainmdrnn.py", *common, "--epochs", 3, "--batch-size", 8))
