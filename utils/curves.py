@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from utils.checkpoints import write_atomically
 
@@ -47,6 +48,7 @@ def draw_loss_curve(history: list[dict[str, float]], path: Path, title: str) -> 
     for tag in ("loss/train", "loss/test"):
         axes.plot(range(1, len(history) + 1), [row[tag] for row in history], marker=".", label=tag)
     axes.set(xlabel="epoch", ylabel="loss", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend()
     axes.grid(alpha=0.3)
     write_atomically(path, functools.partial(figure.savefig, format="png", dpi=120))
