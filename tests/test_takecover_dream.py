@@ -252,7 +252,7 @@ def test_its_sequences_are_long(learned):
 
     dataset = LatentDataset(find_rollouts(data), SIZES, see, TAKECOVER.sequence_length)
     batch = dataset[torch.arange(len(dataset))]
-    assert batch.latents.shape == (128, len(dataset), 64) and batch.terminals[batch.real].sum() == 10
+    assert batch.latents.shape == (128, len(dataset), 64) and batch.terminals[batch.real].sum() == 6
     assert batch.real.sum() == sum(dataset.lengths)
 
 
