@@ -390,7 +390,7 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
         assert result.returncode == 0, result.stderr
         scores.append(json.loads(path.read_text()))
         frames = imageio.imread(tmp_path / film)
-        assert len(frames) > 20
+        assert len(frames) >= scores[-1]["lengths"][0] / 4  # a GIF shows every fourth
         assert np.ptp(frames) > 100  # it shows something
         recorded = float(re.search(r"recorded: seed 95, return ([-\d.]+)", result.stdout)[1])
         assert recorded == pytest.approx(scores[-1]["returns"][0], abs=0.051)
