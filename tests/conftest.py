@@ -23,7 +23,7 @@ from short_carracing import RUN_SHORT, SHORT_CARRACING
 
 from data.loaders import find_rollouts, load_rollout
 from data.rollouts import Rollout, pack_rollout, save_rollout
-from envs.games import CARRACING, GAMES
+from envs.games import CARRACING, GAMES, Game
 from models.mdrnn import MDRNN
 from models.vae import VAE
 from utils.checkpoints import save_checkpoint
@@ -246,9 +246,11 @@ def evolve(evolution, generations: int):
     return evolution
 
 
-def episode_runner(logdir: Path, sizes=CARRACING.sizes, environments: int = 16, dtype=torch.float32) -> EpisodeRunner:
+def episode_runner(
+    logdir: Path, sizes=CARRACING.sizes, environments: int = 16, dtype=torch.float32, game: Game = CARRACING
+) -> EpisodeRunner:
     """The drive loop with V and M of a run folder, in the fast environment."""
-    return EpisodeRunner(GAMES[CARRACING.name], "fast", load_world_weights(logdir, sizes), environments, "cpu", dtype)
+    return EpisodeRunner(game, "fast", load_world_weights(logdir, sizes), environments, "cpu", dtype)
 
 
 def drive_all(runner: Runner, episodes: list[Episode]) -> list[Outcome]:

@@ -30,7 +30,7 @@ from conftest import (
     run_process,
     workers_of,
 )
-from short_carracing import RUN_SHORT
+from short_carracing import RUN_SHORT, SHORT_CARRACING
 from toy_game import TOY
 
 from envs.games import CARRACING, GAMES
@@ -267,7 +267,7 @@ def test_a_generation_moves_the_mean_as_its_episodes_say(settings, tmp_path):
     tracks = evolution_tracks(5, 1, count)
     # The first candidate drives on tracks 0 and 1, the second on the next two, ...
     episodes = [Episode(candidates[number // 2], tracks[number % count], patience=50) for number in range(8)]
-    outcomes = drive_all(episode_runner(logdir, dtype=fast_dtype(CPU)), episodes)
+    outcomes = drive_all(episode_runner(logdir, dtype=fast_dtype(CPU), game=SHORT_CARRACING), episodes)
     returns = [outcome.total_return for outcome in outcomes]
     on_track = [np.mean(returns[track::count]) for track in range(count)]
     fitness = np.array(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_one_line_error, drive_all, episode_runner, run, start, succeed, wait_until, workers_of
+from short_carracing import SHORT_CARRACING
 
 from data.encoding import KeptLatents, encode
 from data.loaders import (
@@ -186,7 +187,7 @@ def test_generation_by_a_controller(driver, tmp_path):
     controller = load_controller(driver)
     dtype = fast_dtype(torch.device("cpu"))
     episodes = [Episode(controller.to_vector().numpy(), data_track(5, number)) for number in range(2)]
-    outcomes = drive_all(episode_runner(driver, environments=2, dtype=dtype), episodes)
+    outcomes = drive_all(episode_runner(driver, environments=2, dtype=dtype, game=SHORT_CARRACING), episodes)
     for number, outcome in enumerate(outcomes):
         path = Path(f"thread_{number}") / f"rollout_{number}.npz"
         calm = Rollout(*load_rollout(tmp_path / "calm" / path, Rollout._fields))

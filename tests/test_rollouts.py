@@ -62,12 +62,11 @@ def test_the_world_model_computes_the_equations_of_the_models(untrained_run, inp
         frame = environment.step(row)[0]
 
 
-@pytest.mark.usefixtures("short_episodes")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
     episodes = [Episode(vector, track, patience=30) for vector in random_controllers(5) for track in range(4)]
-    together = drive_all(episode_runner(untrained_run, environments=20, dtype=dtype), episodes)
-    in_turn = drive_all(episode_runner(untrained_run, environments=7, dtype=dtype), episodes)
+    together = drive_all(episode_runner(untrained_run, environments=20, dtype=dtype, game=SHORT_CARRACING), episodes)
+    in_turn = drive_all(episode_runner(untrained_run, environments=7, dtype=dtype, game=SHORT_CARRACING), episodes)
     assert together == in_turn
     world = WorldModel(load_world_weights(untrained_run, CARRACING_SIZES), CPU, dtype)
     assert drive_episode(world, SHORT_CARRACING, "fast", episodes[-1]) == together[-1]
@@ -89,10 +88,9 @@ def test_two_lanes_drive_as_one_does(untrained_run):
     assert not runner.busy
 
 
-@pytest.mark.usefixtures("short_episodes")
 def test_workers_change_nothing(untrained_run, tmp_path):
     episodes = [Episode(vector, track, patience=50) for vector in random_controllers(3) for track in range(2)]
-    alone = drive_all(episode_runner(untrained_run, environments=6), episodes)
+    alone = drive_all(episode_runner(untrained_run, environments=6, game=SHORT_CARRACING), episodes)
     weights = load_world_weights(untrained_run, CARRACING_SIZES)
     with rollout_pool(SHORT_CARRACING, "fast", weights, CPU, 2, len(episodes), tmp_path, float32=True) as pool:
         outcomes = dict(pool.run(episodes))
