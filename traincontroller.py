@@ -28,7 +28,6 @@ from utils.checkpoints import require_best
 from utils.commandline import (
     ScriptParser,
     natural_int,
-    pick_device,
     pick_kind,
     population_size,
     positive_float,
@@ -36,6 +35,7 @@ from utils.commandline import (
     run_script,
     share,
 )
+from utils.devices import pick_device
 from utils.dreams import dream_pool
 from utils.locks import locked
 from utils.precision import fast_dtype

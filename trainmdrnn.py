@@ -32,7 +32,8 @@ from data.starts import gather_starts
 from envs.games import Game
 from models.mdrnn import MDRNN, Prediction, mixture_nll, sample_mixture
 from models.vae import VAE, sample_latent, to_images
-from utils.commandline import ScriptParser, UserError, natural_int, pick_device, run_script
+from utils.commandline import ScriptParser, UserError, natural_int, run_script
+from utils.devices import pick_device
 from utils.locks import locked
 from utils.precision import autocast, fast_dtype
 from utils.run_folder import fingerprint, is_trained, load_game, load_mdrnn, load_vae

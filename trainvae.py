@@ -18,7 +18,8 @@ from torchvision.utils import make_grid
 from data.loaders import FrameDataset, find_rollouts, game_of_rollouts, name_rollouts, split_rollouts
 from envs.games import Game
 from models.vae import VAE, to_images, vae_loss
-from utils.commandline import ScriptParser, natural_float, pick_device, run_script
+from utils.commandline import ScriptParser, natural_float, run_script
+from utils.devices import pick_device
 from utils.locks import locked
 from utils.precision import autocast, fast_dtype
 from utils.training import Objective, add_training_arguments, has_work, seed_epoch, train

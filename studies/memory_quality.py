@@ -79,9 +79,9 @@ def measure(vae: VAE, mdrnn: MDRNN, file: Path) -> dict[str, Tensor] | None:
     frames, actions, rewards = map(
         torch.from_numpy, load_rollout(file, ("observations", "actions", "rewards"), vae.sizes)
     )
-    starts = torch.arange(WARM_UP, len(frames) - HORIZON, STRIDE)
-    if len(starts) == 0:
+    if len(frames) <= WARM_UP + HORIZON:
         return None
+    starts = torch.arange(WARM_UP, len(frames) - HORIZON, STRIDE)
     mu, _ = encode(vae, frames, CPU, torch.float32)
     states: list[tuple[Tensor, Tensor]] = []  # before each moment
     state = None

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pytest
 import torch
@@ -151,25 +150,6 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *parts: object) -
 
 
 @pytest.fixture(scope="session")
-def make_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """make_once(name, make): a new folder that `make` has filled, once for all the processes that test."""
-
-    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
-        base = tmp_path_factory.getbasetemp()
-        if "PYTEST_XDIST_WORKER" in os.environ:  # each process has its own, in a folder that they share
-            base = base.parent
-        folder = base / name
-        with filelock.FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                unfinished = Path(f"{folder}.unfinished")
-                make(unfinished)
-                unfinished.rename(folder)
-        return folder
-
-    return folder_of
-
-
-@pytest.fixture(scope="session")
 def generated(tmp_path_factory) -> Path:
     """Four rollouts as the generation script makes them; not to be changed."""
     folder = tmp_path_factory.mktemp("generated") / "carracing"
@@ -181,7 +161,7 @@ def generated(tmp_path_factory) -> Path:
 def tiny_dataset(generated, tmp_path_factory) -> Path:
     """The first seconds of four real rollouts, of different lengths; not to be changed."""
     folder = tmp_path_factory.mktemp("tiny") / "carracing"
-    for path, length in zip(find_rollouts(generated), (150, 20, 200, 120), strict=True):
+    for path, length in zip(find_rollouts(generated), (110, 20, 60, 120), strict=True):
         arrays = load_rollout(path, Rollout._fields)
         rollout = Rollout(*(array[:length] for array in arrays))
         save_rollout(folder / "thread_0" / path.name, pack_rollout(rollout))

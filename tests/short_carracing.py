@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from envs.carracing import GymnasiumCarRacing
 from envs.fast_carracing import FastCarRacing
 from envs.games import CARRACING
 
 STEPS = 110  # more than the patience with hopeless episodes
+GYMNASIUM_STEPS = 60  # fewer, so that it can be told which of the two drove
 
 
 class ShortCarRacing(FastCarRacing):
@@ -16,7 +18,14 @@ class ShortCarRacing(FastCarRacing):
         return frame, reward, terminated, truncated or self._elapsed_steps >= STEPS, info
 
 
-SHORT_CARRACING = replace(CARRACING, kinds={"fast": ShortCarRacing}, scoring_kind="fast", max_steps=STEPS)
+class ShortGymnasiumCarRacing(GymnasiumCarRacing):
+    def step(self, action: np.ndarray | int):
+        frame, reward, terminated, truncated, info = super().step(action)
+        return frame, reward, terminated, truncated or self._elapsed_steps >= GYMNASIUM_STEPS, info
+
+
+KINDS = {"fast": ShortCarRacing, "gymnasium": ShortGymnasiumCarRacing}
+SHORT_CARRACING = replace(CARRACING, kinds=KINDS, scoring_kind="fast", max_steps=STEPS)
 
 # For python -c, in front of a script and its arguments. Its workers, too, find this module.
 RUN_SHORT = """

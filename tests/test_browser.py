@@ -23,7 +23,7 @@ from utils.commandline import UserError
 from utils.onnx_runtime_web import install_runtime
 from utils.run_folder import load_controller, load_dreams, load_mdrnn, load_vae
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 SHIPPED = {"carracing": ROOT / "pretrained" / "dream", "takecover": ROOT / "pretrained" / "takecover"}
 STEPS = 100
 # Of latents, in float32. Take Cover's M enlarges what rounding leaves: within PyTorch, the dream at temperature 1 is
@@ -62,12 +62,9 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def pages(make_once) -> Path:
+def pages(tmp_path_factory) -> Path:
     """A folder with a page of both games, in a subfolder; not to be changed."""
-    return make_once("site", make_site)
-
-
-def make_site(folder: Path) -> None:
+    folder = tmp_path_factory.mktemp("site")
     try:
         install_runtime(folder / "page" / "ort")
     except UserError as error:
@@ -75,6 +72,7 @@ def make_site(folder: Path) -> None:
     for game, logdir in SHIPPED.items():
         succeed(run("export_dream.py", "--logdir", logdir, "--out", folder / "page"))
         assert models_size(folder / "page" / game) <= 5
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import drive_all, episode_runner
-from short_carracing import SHORT_CARRACING
+from short_carracing import SHORT_CARRACING, STEPS
 
 from envs import make_env
 from envs.batch import EnvironmentBatch
@@ -64,7 +64,7 @@ def test_the_world_model_computes_the_equations_of_the_models(untrained_run, inp
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
-    episodes = [Episode(vector, track, patience=30) for vector in random_controllers(5) for track in range(4)]
+    episodes = [Episode(vector, track, patience=10) for vector in random_controllers(5) for track in range(4)]
     together = drive_all(episode_runner(untrained_run, environments=20, dtype=dtype, game=SHORT_CARRACING), episodes)
     in_turn = drive_all(episode_runner(untrained_run, environments=7, dtype=dtype, game=SHORT_CARRACING), episodes)
     assert together == in_turn
@@ -109,8 +109,8 @@ def test_patience_ends_an_episode_and_charges_the_rest(untrained_run):
         stand_still.fc.weight.zero_()
         stand_still.fc.bias.copy_(torch.tensor([0.0, -20.0, 20.0]))  # no gas, full brake
     vector = stand_still.to_vector().numpy()
-    runner = episode_runner(untrained_run, environments=2)
+    runner = episode_runner(untrained_run, environments=2, game=SHORT_CARRACING)
     hopeless, patient = drive_all(runner, [Episode(vector, 3, patience=70), Episode(vector, 3)])
     assert hopeless.length == 71  # the first step visits the tiles under the car
-    assert patient.length == 1000
+    assert patient.length == STEPS
     assert hopeless.total_return == pytest.approx(patient.total_return)

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run, succeed
-from short_carracing import SHORT_CARRACING
+from short_carracing import SHORT_CARRACING, STEPS
 
+from data.loaders import find_rollouts
 from envs import make_env
 from envs.carracing_truth import QUANTITIES, true_state
 from models.controller import Controller
 from models.sizes import CARRACING_SIZES
-from studies import begin_in_dream, dream_levers, dream_memories, worst_tracks
+from studies import begin_in_dream, dream_levers, dream_memories, readout, worst_tracks
 from studies.compare import STUDIES, Setting
 from studies.dreaming import as_preset
 from utils.checkpoints import load_checkpoint, save_checkpoint
@@ -71,6 +72,7 @@ def test_the_settings_of_the_studies_can_be():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_episodes")
 def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
     logdir = Path(shutil.copytree(dreamer, tmp_path / "run"))
     sizes = replace(CARRACING_SIZES, inputs="z")
@@ -88,14 +90,14 @@ def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
     # The controller of zeros drives straight on: here is what it earns until it is hopeless, and then by idling.
     environment, total, gained = make_env("fast"), 0.0, 0
     environment.reset(seed=100_000)
-    for step in range(1, 1001):
+    for step in range(1, STEPS + 1):
         reward = environment.step(np.array([0, 0.5, 0], np.float32))[1] if step - gained <= 100 else -0.1
         gained = step if reward > 0 else gained
         total += reward
     assert real[0] == pytest.approx(total, abs=0.11)
     assert (logdir / "mdrnn" / "fidelity.png").stat().st_size > 10_000
     strip = imageio.imread(logdir / "mdrnn" / "strip.png")
-    assert strip.shape == (230, 12 * 90, 4)
+    assert strip.shape == (230, 5 * 90, 4)  # every 25 steps
     assert strip[20:80, 150:200, :3].std() > 3 and strip[115:175, 150:200, :3].std() > 3  # of both second frames
     steps = logged_steps(logdir / "mdrnn")
     assert steps["fidelity/anywhere"] == {3} and steps["loss/test"] == {1, 2, 3}
@@ -183,6 +185,12 @@ def test_memory_is_measured_on_held_out_rollouts(trained, tiny_dataset, tmp_path
     assert len(result["history"]) == 1 and (tmp_path / "memory.png").stat().st_size > 10_000
     assert "reward" not in output
 
+    short = tmp_path / "short"
+    shutil.copytree(tiny_dataset, short)
+    find_rollouts(short)[-1].unlink()  # the one after it, of 60 steps, is held out now
+    refused = run("-m", "studies.memory_quality", "--logdir", trained, "--dataset", short, "--out", tmp_path)
+    assert_one_line_error(refused, short, "longer than 110 steps")
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_episodes")
@@ -220,13 +228,13 @@ def test_true_states_mean_what_they_are_called():
     assert later["offset"] > right["offset"]  # to the right of the road
 
 
-@pytest.mark.slow
-def test_what_is_plain_to_see_can_be_read_out():
+def test_what_is_plain_to_see_can_be_read_out(monkeypatch):
+    monkeypatch.setattr(readout, "CARRACING", SHORT_CARRACING)
     output = succeed(run("-m", "studies.readout", "--logdir", "pretrained", "--tracks", 4))
     names = output.splitlines()[0].strip("| ").split(" | ")
     latent, both = (row.strip("| ").split(" | ") for row in output.splitlines()[2:])
     assert latent[3] == "z" and both[3] == "z, h" and len(latent) == len(names)
-    assert 0 < int(latent[2]) <= 32 and 5 < float(latent[1]) < 50
+    assert 0 < int(latent[2]) <= 32 and 2 < float(latent[1]) < 50
     shown = dict(zip(names, both, strict=True))
     assert float(shown["wheels"]) > 0.9  # an indicator in the frame is nothing else
     assert all(float(shown[name]) <= 1 for name in QUANTITIES)

@@ -218,20 +218,14 @@ def test_vizdoom_missing_or_too_old_is_one_line(tmp_path, monkeypatch):
         patch.setitem(sys.modules, "vizdoom", None)
         make_env("vizdoom")
 
-    code = "import sys, runpy; sys.argv[0] = {0!r}; sys.path[0] = 'data'; {1}runpy.run_path({0!r}, run_name='__main__')"
-    script, arguments = "data/generation_script.py", ["--rollouts", "1", "--rootdir", str(tmp_path / "data")]
-
-    def generate(prelude: str, game: str, **variables: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-c", code.format(script, prelude), *arguments, "--game", game]
-        return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT | variables, capture_output=True, text=True)
-
     old = tmp_path / "old" / "vizdoom-1.2.4.dist-info"
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: vizdoom\nVersion: 1.2.4\n")
-    result = generate("", "takecover", PYTHONPATH=str(old.parent))
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(old.parent)
+        command = ["--rollouts", 1, "--rootdir", tmp_path / "data", "--game", "takecover"]
+        result = run("data/generation_script.py", *command)
     assert_one_line_error(result, "vizdoom 1.2.4 is older than 1.3", "pip install -r requirements.txt")
-    shutil.rmtree(tmp_path / "data")
-    succeed(generate("sys.modules['vizdoom'] = None; ", "carracing"))
 
 
 def test_what_cannot_be_started_or_shown_is_one_line(monkeypatch):

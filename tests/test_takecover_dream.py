@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,7 @@ from utils.rollouts import Episode
 from utils.run_folder import load_controller, load_dreams, load_game, load_mdrnn
 
 SIZES = TAKECOVER.sizes
+pytestmark = pytest.mark.xdist_group("takecover_dream")
 PRESET = "@presets/takecover"
 SMALL = ["--pop-size", 8, "--n-samples", 2, "--eval-episodes", 4]
 
@@ -56,20 +58,17 @@ def some_mdrnn(game: Game = TAKECOVER, end: float = -9) -> MDRNN:
 
 
 @pytest.fixture(scope="module")
-def learned(make_once, tmp_path_factory) -> tuple[Path, Path]:
-    """A dataset, and a run folder with V, M and C that learned in its dream; not to be changed, but by studies."""
-    folder = shutil.copytree(make_once("doom", learn), tmp_path_factory.mktemp("doom") / "copy")
-    return folder / "data", folder / "run"
-
-
-def learn(folder: Path) -> None:
-    """The four scripts, small."""
+def learned(tmp_path_factory) -> tuple[Path, Path]:
+    """A dataset, and a run folder with V, M and C that learned in its dream: the four scripts, small. Not to be
+    changed, but by studies."""
+    folder = tmp_path_factory.mktemp("doom")
     data, logdir = folder / "data", folder / "run"
     succeed(run("data/generation_script.py", PRESET, "--rollouts", 6, "--rootdir", data))
     common = [PRESET, "--logdir", logdir, "--dataset", data]
     succeed(run("trainvae.py", *common, "--epochs", 1))
     succeed(run("trainmdrnn.py", *common, "--epochs", 3, "--batch-size", 8))
     succeed(run("traincontroller.py", PRESET, "--logdir", logdir, *SMALL, "--generations", 1))
+    return data, logdir
 
 
 @pytest.fixture
@@ -311,7 +310,7 @@ def test_a_run_folder_or_a_controller_of_the_other_game_is_one_line(tmp_path, ti
 
 
 @pytest.mark.slow
-def test_without_vizdoom_the_dream_goes_on_and_the_score_is_one_line(tmp_path):
+def test_without_vizdoom_the_dream_goes_on_and_the_score_is_one_line(tmp_path, monkeypatch):
     logdir = tmp_path / "run"
     starts = {name: torch.from_numpy(value) for name, value in some_starts()._asdict().items()}
     save(logdir, TAKECOVER, "vae", VAE(SIZES))
@@ -321,5 +320,6 @@ def test_without_vizdoom_the_dream_goes_on_and_the_score_is_one_line(tmp_path):
     arguments = ["--logdir", logdir, "--max-workers", 1]
     dream = ["--env", "dream", "--pop-size", 4, "--n-samples", 1, "--eval-episodes", 1, "--generations", 1]
     succeed(run_process("-c", code, "traincontroller.py", *arguments, *dream))
-    score = run_process("-c", code, "test_controller.py", *arguments, "--episodes", 1)
+    monkeypatch.setitem(sys.modules, "vizdoom", None)
+    score = run("test_controller.py", *arguments, "--episodes", 1)
     assert_one_line_error(score, "vizdoom", "pip install -r requirements.txt")

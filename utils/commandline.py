@@ -1,4 +1,4 @@
-"""What the command lines of all scripts share: argument types, presets, the choice of a device, and how a run ends."""
+"""What the command lines of all scripts share: argument types, presets, and how a run ends."""
 
 import argparse
 import io
@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
-
-import torch
 
 from envs.errors import UserError
 from envs.games import Game
@@ -191,18 +189,3 @@ def pick_kind(kind: str | None, default: str, game: Game, option: str = "--env")
     if kind is not None and kind not in game.kinds:
         raise UserError(f"{option} {kind}: {game.name} has only {', '.join(game.kinds)}")
     return kind or default
-
-
-def add_device_argument(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where the models run; auto: a GPU if any"
-    )
-
-
-def pick_device(name: str) -> torch.device:
-    """The device for --device {auto,cpu,cuda}. Raises UserError for cuda where there is none."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda, but PyTorch sees no GPU here: use --device cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

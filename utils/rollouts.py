@@ -15,7 +15,8 @@ from envs.batch import EnvironmentBatch
 from envs.games import Game
 from models.vae import FRAME_SIZE
 from models.world_model import Weights, WorldModel, padded
-from utils.commandline import add_device_argument, positive_int
+from utils.commandline import positive_int
+from utils.devices import add_device_argument
 from utils.precision import fast_dtype
 from utils.ray_cluster import RayCluster, add_ray_argument
 from utils.workers import Pool, WorkerPool

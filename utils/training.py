@@ -13,8 +13,9 @@ from torchvision.utils import save_image
 from tqdm import tqdm
 
 from utils.checkpoints import file_to_resume, write_atomically
-from utils.commandline import add_device_argument, natural_int, positive_float, positive_int, uninterrupted
+from utils.commandline import natural_int, positive_float, positive_int, uninterrupted
 from utils.curves import draw_loss_curve
+from utils.devices import add_device_argument
 from utils.logs import CurveWriter
 from utils.provenance import recorded
 from utils.training_run import TrainingRun
