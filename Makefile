@@ -46,10 +46,10 @@ dream-page: $(INSTALLED)  ## write the page on which anyone can play in the ship
 	$(BIN)/python export_dream.py --logdir pretrained/dream --out page
 	$(BIN)/python export_dream.py --logdir pretrained/takecover --out page
 
-# A group shares what takes long to make (a cluster, a page, a dataset), and so a process. No reordering: conftest.py has
-# put the long ones first.
+# The tests of a file share what takes long to make (a cluster, a page, a dataset), and so a process. conftest.py has put
+# the slow files first.
 test: $(INSTALLED)  ## run all tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

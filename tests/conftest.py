@@ -244,5 +244,6 @@ def drive_all(runner: Runner, episodes: list[Episode]) -> list[Outcome]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: a process with nothing left to do then waits seconds for the other, not half a minute."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Files with slow tests first: a process with nothing left to do then waits seconds for the other, not minutes."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

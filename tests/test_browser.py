@@ -23,7 +23,7 @@ from utils.commandline import UserError
 from utils.onnx_runtime_web import install_runtime
 from utils.run_folder import load_controller, load_dreams, load_mdrnn, load_vae
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.slow
 SHIPPED = {"carracing": ROOT / "pretrained" / "dream", "takecover": ROOT / "pretrained" / "takecover"}
 STEPS = 100
 # Of latents, in float32. Take Cover's M enlarges what rounding leaves: within PyTorch, the dream at temperature 1 is

@@ -33,7 +33,7 @@ from ray_chaos import NODE, kill_node  # noqa: E402
 
 from utils import ray_pool  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 class Squares(test_workers.Squares):

@@ -32,7 +32,6 @@ from utils.rollouts import Episode
 from utils.run_folder import load_controller, load_dreams, load_game, load_mdrnn
 
 SIZES = TAKECOVER.sizes
-pytestmark = pytest.mark.xdist_group("takecover_dream")
 PRESET = "@presets/takecover"
 SMALL = ["--pop-size", 8, "--n-samples", 2, "--eval-episodes", 4]
 
