@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -131,6 +132,20 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.01)
+
+
+@contextmanager
+def a_worker_killed_when(condition: Callable[[], object]) -> Iterator[None]:
+    """In this block a worker of this process is killed, once the condition holds."""
+
+    def kill() -> None:
+        wait_until(condition)
+        os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
+
+    with ThreadPoolExecutor() as pool:
+        killing = pool.submit(kill)
+        yield
+        killing.result()
 
 
 def succeed(result: subprocess.CompletedProcess) -> str:

@@ -21,6 +21,7 @@ import pytest
 import torch
 from conftest import (
     ROOT,
+    a_worker_killed_when,
     assert_one_line_error,
     drive_all,
     episode_runner,
@@ -356,12 +357,10 @@ def test_stopped_at_any_moment_it_continues(logdir, sent):
 @pytest.mark.usefixtures("short_episodes")
 def test_a_killed_worker_costs_nothing(logdir):
     arguments = ["--logdir", logdir, *SHORT, "--max-workers", 2]
-    process = start("traincontroller.py", *arguments, "--generations", 2)
-    wait_for(process, "generation 1:")
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    console = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, console
-    assert "SIGKILL" in console and "a new worker takes its place" in console
+    with a_worker_killed_when((logdir / "ctrl" / "checkpoint.tar").exists):  # after the first generation
+        killed = run("traincontroller.py", *arguments, "--generations", 2)
+    assert killed.returncode == 0, killed.stderr
+    assert "SIGKILL" in killed.stderr and "a new worker takes its place" in killed.stderr
     disturbed = checkpoint(logdir)["evolution"]["mean"]
     undisturbed = run("traincontroller.py", *arguments, "--generations", 2, "--noreload")
     assert undisturbed.returncode == 0, undisturbed.stderr
