@@ -37,6 +37,7 @@ from utils.locks import LOCK  # noqa: E402
 
 STAGES = ("data", "vae", "mdrnn", "ctrl")
 KINDS = ("SIGKILL", "SIGTERM", "Ctrl-C", "SIGSTOP", "full disk", "truncated file", "flipped bit", "second command")
+ROLLOUTS, EPOCHS, GENERATIONS = 5, 3, 3  # of a pass
 STOPS = (1, 1, 3, 3, 10, 60)  # seconds
 SMALL_DISK = 1 << 30  # bytes
 LONGEST = 1800  # seconds; a command that takes longer waits for something that never comes
@@ -59,11 +60,11 @@ class Pipeline:
         """A stage's script and options."""
         logdir, data = ["--logdir", self.logdir], ["--dataset", self.data]
         return {
-            "data": ["data/generation_script.py", "--rollouts", 5, "--patience", 30, "--threads", 2,
+            "data": ["data/generation_script.py", "--rollouts", ROLLOUTS, "--patience", 30, "--threads", 2,
                      "--rootdir", self.data],
-            "vae": ["trainvae.py", *logdir, *data, "--epochs", 3, "--batch-size", 32],
-            "mdrnn": ["trainmdrnn.py", *logdir, *data, "--epochs", 3, "--batch-size", 4],
-            "ctrl": ["traincontroller.py", *logdir, "--pop-size", 4, "--n-samples", 1, "--generations", 3,
+            "vae": ["trainvae.py", *logdir, *data, "--epochs", EPOCHS, "--batch-size", 32],
+            "mdrnn": ["trainmdrnn.py", *logdir, *data, "--epochs", EPOCHS, "--batch-size", 4],
+            "ctrl": ["traincontroller.py", *logdir, "--pop-size", 4, "--n-samples", 1, "--generations", GENERATIONS,
                      "--eval-episodes", 2, "--max-workers", 2],
         }[stage]  # fmt: skip
 

@@ -12,6 +12,8 @@ from conftest import launch_short
 @pytest.mark.usefixtures("short_episodes")
 def test_a_disturbed_pipeline_ends_as_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(chaos, "STOPS", (1,))  # seconds
+    for name, number in (("ROLLOUTS", 3), ("EPOCHS", 2), ("GENERATIONS", 2)):
+        monkeypatch.setattr(chaos, name, number)
     monkeypatch.setattr(chaos, "launch", launch_short)
     work, expected = chaos.run_undisturbed(tmp_path / "undisturbed")
     *faults, end = chaos.run_pass(tmp_path / "disturbed", work, expected, "i", faults=4, most=1)

@@ -62,10 +62,10 @@ def learned(tmp_path_factory) -> tuple[Path, Path]:
     changed, but by studies."""
     folder = tmp_path_factory.mktemp("doom")
     data, logdir = folder / "data", folder / "run"
-    succeed(run("data/generation_script.py", PRESET, "--rollouts", 6, "--rootdir", data))
+    succeed(run("data/generation_script.py", PRESET, "--rollouts", 4, "--rootdir", data))
     common = [PRESET, "--logdir", logdir, "--dataset", data]
     succeed(run("trainvae.py", *common, "--epochs", 1))
-    succeed(run("trainmdrnn.py", *common, "--epochs", 3, "--batch-size", 8))
+    succeed(run("trainmdrnn.py", *common, "--epochs", 1, "--batch-size", 8))
     succeed(run("traincontroller.py", PRESET, "--logdir", logdir, *SMALL, "--generations", 1))
     return data, logdir
 
@@ -250,7 +250,7 @@ def test_its_sequences_are_long(learned):
 
     dataset = LatentDataset(find_rollouts(data), SIZES, see, TAKECOVER.sequence_length)
     batch = dataset[torch.arange(len(dataset))]
-    assert batch.latents.shape == (128, len(dataset), 64) and batch.terminals[batch.real].sum() == 6
+    assert batch.latents.shape == (128, len(dataset), 64) and batch.terminals[batch.real].sum() == 4
     assert batch.real.sum() == sum(dataset.lengths)
 
 
