@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from envs.carracing import GymnasiumCarRacing
+from envs.carracing import GymnasiumCarRacing, TimeLimitedCarRacing
 from envs.fast_carracing import FastCarRacing
 from envs.games import CARRACING
 
@@ -12,19 +12,23 @@ STEPS = 110  # more than the patience with hopeless episodes
 GYMNASIUM_STEPS = 60  # fewer, so that it can be told which of the two drove
 
 
-class ShortCarRacing(FastCarRacing):
+class EndsEarly(TimeLimitedCarRacing):
+    limit: int  # steps
+
     def step(self, action: np.ndarray | int):
         frame, reward, terminated, truncated, info = super().step(action)
-        return frame, reward, terminated, truncated or self._elapsed_steps >= STEPS, info
+        return frame, reward, terminated, truncated or self._elapsed_steps >= self.limit, info
 
 
-class ShortGymnasiumCarRacing(GymnasiumCarRacing):
-    def step(self, action: np.ndarray | int):
-        frame, reward, terminated, truncated, info = super().step(action)
-        return frame, reward, terminated, truncated or self._elapsed_steps >= GYMNASIUM_STEPS, info
+class ShortFast(EndsEarly, FastCarRacing):
+    limit = STEPS
 
 
-KINDS = {"fast": ShortCarRacing, "gymnasium": ShortGymnasiumCarRacing}
+class ShortGymnasium(EndsEarly, GymnasiumCarRacing):
+    limit = GYMNASIUM_STEPS
+
+
+KINDS = {"fast": ShortFast, "gymnasium": ShortGymnasium}
 SHORT_CARRACING = replace(CARRACING, kinds=KINDS, scoring_kind="fast", max_steps=STEPS)
 
 # For python -c, in front of a script and its arguments. Its workers, too, find this module.

@@ -212,7 +212,6 @@ def test_the_current_folder_may_be_read_only_and_stays_clean(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_vizdoom_missing_or_too_old_is_one_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(UserError, match="vizdoom .* pip install -r requirements.txt"):
         patch.setitem(sys.modules, "vizdoom", None)
