@@ -220,11 +220,14 @@ def test_vizdoom_missing_or_too_old_is_one_line(tmp_path, monkeypatch):
     old = tmp_path / "old" / "vizdoom-1.2.4.dist-info"
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: vizdoom\nVersion: 1.2.4\n")
+    command = ["data/generation_script.py", "--rollouts", 1, "--rootdir", tmp_path / "data", "--game"]
     with monkeypatch.context() as patch:
         patch.syspath_prepend(old.parent)
-        command = ["--rollouts", 1, "--rootdir", tmp_path / "data", "--game", "takecover"]
-        result = run("data/generation_script.py", *command)
+        result = run(*command, "takecover")
     assert_one_line_error(result, "vizdoom 1.2.4 is older than 1.3", "pip install -r requirements.txt")
+    shutil.rmtree(tmp_path / "data")
+    monkeypatch.setitem(sys.modules, "vizdoom", None)
+    succeed(run(*command, "carracing"))
 
 
 def test_what_cannot_be_started_or_shown_is_one_line(monkeypatch):
