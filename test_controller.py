@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from envs.games import Game, environment_kinds
 from models.world_model import WorldModel
-from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, natural_int, output_file, pick_kind, positive_int, run_script
 from utils.devices import pick_device
+from utils.files import write_json
 from utils.precision import fast_dtype
 from utils.provenance import recorded
 from utils.ray_cluster import open_cluster

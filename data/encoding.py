@@ -11,7 +11,7 @@ from torch import Tensor
 from data.loaders import load_rollout
 from models.vae import VAE
 from utils.archives import DamagedFile, read_arrays
-from utils.checkpoints import write_atomically
+from utils.files import write_atomically
 from utils.precision import autocast
 
 BATCH = 250  # frames

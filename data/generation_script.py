@@ -28,9 +28,9 @@ from envs.games import CARRACING, GAMES, Game, environment_kinds  # noqa: E402
 from models.controller import Controller  # noqa: E402
 from models.world_model import BATCH_MULTIPLE, Weights  # noqa: E402
 from utils.archives import DamagedFile, array_names  # noqa: E402
-from utils.checkpoints import write_json  # noqa: E402
 from utils.commandline import ScriptParser, UserError, natural_float, natural_int, pick_kind, positive_int, run_script  # noqa: E402
 from utils.devices import add_device_argument, pick_device  # noqa: E402
+from utils.files import write_json  # noqa: E402
 from utils.locks import locked  # noqa: E402
 from utils.provenance import recorded  # noqa: E402
 from utils.ray_cluster import RayCluster, add_ray_argument, open_cluster  # noqa: E402

@@ -13,7 +13,7 @@ from isal import isal_zlib
 from data.policies import Policy
 from envs.batch import EnvironmentBatch
 from envs.games import Game
-from utils.checkpoints import write_atomically
+from utils.files import write_atomically
 from utils.rollouts import Outcome, Recorder
 from utils.tracks import data_track
 

@@ -13,8 +13,8 @@ from evolution.search import GRADIENT, Search, SearchSettings, build_gradient, b
 from evolution.standardised import StandardisedEvolution, input_spread
 from models.controller import Controller
 from models.sizes import Sizes
-from utils.checkpoints import file_to_resume, first_line, load_checkpoint, save_checkpoint
-from utils.commandline import UserError
+from utils.checkpoints import file_to_resume, load_checkpoint, save_checkpoint
+from utils.commandline import UserError, first_line
 from utils.dreams import Dreams
 from utils.run_folder import controller_sizes, fingerprint, load_starts
 

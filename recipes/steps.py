@@ -14,8 +14,8 @@ import trainmdrnn
 import trainvae
 from data import generation_script
 from studies import end_head
-from utils.checkpoints import write_atomically
 from utils.commandline import HelpFormatter, UserError, natural_int
+from utils.files import write_atomically
 
 SCRIPTS: dict[str, Callable[[Sequence[str]], None]] = {
     "data/generation_script.py": generation_script.main,

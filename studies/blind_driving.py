@@ -15,8 +15,8 @@ import numpy as np
 from data.policies import Policy, held, stay, sweep, white
 from envs.games import TAKECOVER
 from studies.scores import policy_lengths
-from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, positive_int, run_script
+from utils.files import write_json
 from utils.tracks import TEST_TRACKS
 
 OUT = Path(__file__).parent.parent / "docs" / "results"

@@ -29,9 +29,10 @@ from models.sizes import Sizes
 from models.vae import to_images
 from models.world_model import padded
 from studies.strips import save_strip
-from utils.checkpoints import file_to_resume, load_checkpoint, write_json
+from utils.checkpoints import file_to_resume, load_checkpoint
 from utils.commandline import ScriptParser, positive_float, positive_int, run_script
 from utils.dreams import Dreams
+from utils.files import write_json
 from utils.locks import locked
 from utils.logs import CurveWriter
 from utils.rollouts import Episode, Recorder, drive_episode, rollout_pool

@@ -29,9 +29,9 @@ from models.world_model import padded
 from studies.scores import policy_lengths
 from studies.strips import save_strip
 from studies.survival import plot_survival
-from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, UserError, positive_float, positive_int, run_script
 from utils.dreams import Dreams
+from utils.files import write_json
 from utils.run_folder import load_dreams, load_mdrnn, load_vae
 from utils.tracks import selection_tracks
 

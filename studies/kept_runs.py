@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from utils.checkpoints import write_json
 from utils.commandline import UserError, positive_int
+from utils.files import write_json
 from utils.run_folder import fingerprint
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

@@ -23,8 +23,9 @@ from data.encoding import encode
 from data.loaders import find_rollouts, load_rollout, split_rollouts
 from models.mdrnn import MDRNN, Prediction, mean_of_mixture, mixture_nll
 from models.vae import VAE, to_images
-from utils.checkpoints import load_checkpoint, write_json
+from utils.checkpoints import load_checkpoint
 from utils.commandline import ScriptParser, UserError, positive_int, run_script
+from utils.files import write_json
 from utils.run_folder import load_mdrnn, load_vae
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

@@ -17,8 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from envs.games import CARRACING
-from utils.checkpoints import load_checkpoint, write_json
+from utils.checkpoints import load_checkpoint
 from utils.commandline import ScriptParser, run_script
+from utils.files import write_json
 
 ROOT = Path(__file__).parent.parent
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.scores import dreamed_score, real_score
-from utils.checkpoints import write_json
 from utils.commandline import ScriptParser, positive_float, positive_int, run_script
+from utils.files import write_json
 from utils.run_folder import load_game
 from utils.tracks import TEST_TRACKS, selection_tracks
 

@@ -31,8 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conftest import ROOT, heed_ctrl_c, launch, run  # noqa: E402
 
-from utils.checkpoints import load_checkpoint, write_json  # noqa: E402
+from utils.checkpoints import load_checkpoint  # noqa: E402
 from utils.commandline import UserError  # noqa: E402
+from utils.files import write_json  # noqa: E402
 from utils.locks import LOCK  # noqa: E402
 
 STAGES = ("data", "vae", "mdrnn", "ctrl")

@@ -12,8 +12,9 @@ from conftest import assert_one_line_error, largest_file, run, succeed
 from models.controller import Controller
 from models.mdrnn import MDRNN
 from models.vae import VAE
-from utils.checkpoints import load_checkpoint, save_checkpoint, write_atomically
+from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.commandline import UserError
+from utils.files import write_atomically
 from utils.run_folder import fingerprint, load_controller, load_mdrnn, load_vae
 
 

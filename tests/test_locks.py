@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, assert_one_line_error, run, start, succeed, wait_until, workers_of
 
-from utils.checkpoints import UNFINISHED
 from utils.commandline import UserError
+from utils.files import UNFINISHED
 from utils.locks import HOUR, LOCK, locked
 
 HOLDER = """

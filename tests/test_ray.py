@@ -4,17 +4,15 @@ The long form, with the real game and minutes of it, is tests/ray_chaos.py.
 """
 
 import json
-import os
-import signal
 import socket
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import test_workers
 import torch
 from conftest import assert_one_line_error, run, succeed
+from squares import Squares
 from toy_game import TOY
 
 from envs.games import GAMES
@@ -34,17 +32,6 @@ from ray_chaos import NODE, kill_node  # noqa: E402
 from utils import ray_pool  # noqa: E402
 
 pytestmark = pytest.mark.slow
-
-
-class Squares(test_workers.Squares):
-    """Those, and at job 13 they hang."""
-
-    def advance(self) -> list[tuple[int, int]]:
-        once = self._folder / "once_13"
-        if self._jobs[0][1] == 13 and not once.exists():
-            once.touch()
-            os.kill(os.getpid(), signal.SIGSTOP)
-        return super().advance()
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +75,20 @@ def squares(cluster, folder: Path, most: int | None = None):
 
 def test_the_pool_outlives_its_actors_and_its_nodes(cluster, tmp_path, capfd, monkeypatch):
     with squares(cluster, tmp_path) as pool:
-        # A process dies at job 7, a Runner fails at job 11, another hangs at job 13.
-        assert dict(pool.run(range(20))) == {job: job**2 for job in range(20)}
+        # A process dies at job 7, a Runner fails at job 11, another hangs at job 88.
+        jobs = [*range(19), 88]
+        assert dict(pool.run(jobs)) == {number: job**2 for number, job in enumerate(jobs)}
         console = capfd.readouterr().err
         assert "its process or its machine is gone" in console and "ValueError: eleven is too much" in console
         assert "hangs: no answer for" in console
 
-        jobs = pool.run(range(100, 600))
-        results = dict([next(jobs)])
+        answers = pool.run(range(100, 600))
+        results = dict([next(answers)])
         kill_node(next(iter(cluster.worker_nodes)))
-        results |= dict(next(jobs) for _ in range(300))
+        results |= dict(next(answers) for _ in range(300))
         cluster.remove_node(next(iter(cluster.worker_nodes)))
         cluster.add_node(**NODE)
-        results |= dict(jobs)
+        results |= dict(answers)
         assert results == {job: (100 + job) ** 2 for job in range(500)}
 
         monkeypatch.setattr(ray_pool, "DEATHS_PER_JOB", 1)  # every process takes seconds to start again

@@ -10,69 +10,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ENVIRONMENT, ROOT, assert_one_line_error, launch, run_process, servers_of, wait_until, workers_of
+from squares import Echo, Imported, Large, Lengths, Squares
 
 from utils import workers
 from utils.commandline import UserError
 from utils.workers import WorkerPool
-
-
-class Squares:
-    """A Runner that squares numbers, and has the accidents it is asked to have."""
-
-    def __init__(self, folder: Path, accident: str = ""):
-        self._folder = folder
-        self._jobs: list[tuple[int, int]] = []
-        if accident == "start":
-            raise RuntimeError("no luck at the start")
-        if accident == "user":
-            raise UserError("nothing that another worker could mend")
-        if accident == "stop at the start":
-            self._once("start", signal.SIGSTOP)
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._jobs)
-
-    def submit(self, number: int, job: int) -> None:
-        self._jobs.append((number, job))
-
-    def _once(self, name: object, sent: signal.Signals) -> None:
-        """The first process that comes here has an accident."""
-        once = self._folder / f"once_{name}"
-        if not once.exists():
-            once.touch()
-            os.kill(os.getpid(), sent)
-
-    def advance(self) -> list[tuple[int, int]]:
-        number, job = self._jobs.pop(0)
-        once = self._folder / f"once_{job}"
-        if job == 7:
-            self._once(job, signal.SIGKILL)
-        if job == 88:
-            self._once(job, signal.SIGSTOP)
-        if job == 99:
-            time.sleep(1000)
-        if job == 11 and not once.exists():
-            once.touch()
-            raise ValueError("eleven is too much")
-        if job == 666:
-            raise ValueError("always too much")
-        return [(number, job**2)]
-
-
-class Lengths(Squares):
-    """Measures texts, which may be longer than a pipe holds."""
-
-    def submit(self, number: int, job: str) -> None:  # type: ignore[override]
-        self._jobs.append((number, len(job)))
-
-
-class Large(Squares):
-    """Has an argument that is longer than a pipe holds."""
-
-    def __init__(self, folder: Path, text: str):
-        super().__init__(folder)
-
 
 LARGE_WORKERS = """
 import sys
@@ -104,27 +46,11 @@ def squares(folder: Path, jobs: list[int], count: int = 2, accident: str = "", c
     return [results[number] for number in range(len(jobs))]
 
 
-class Imported(Squares):
-    """Tells which modules are there, by name."""
-
-    def advance(self) -> list[tuple[int, bool]]:
-        number, name = self._jobs.pop(0)
-        return [(number, name in sys.modules)]
-
-
 def test_a_worker_finds_the_slow_imports_done(tmp_path):
     with WorkerPool(Imported, [(tmp_path,)], 4, tmp_path / "tmp") as pool:
         assert dict(pool.run(["torch", "worker_ready", "numba.np.linalg", "nothing"])) == {
             0: True, 1: True, 2: True, 3: False
         }  # fmt: skip
-
-
-class Echo(Squares):
-    """Returns its jobs, and more of them than a connection takes before they are read."""
-
-    def advance(self) -> list[tuple[int, bytes]]:
-        number, job = self._jobs.pop(0)
-        return [(number, job * 10)]
 
 
 def test_large_jobs_and_large_results_do_not_wait_for_each_other(tmp_path):
@@ -257,7 +183,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path):
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_workers import Squares
+from squares import Squares
 from utils.workers import WorkerPool
 if __name__ == "__main__":
     folder = Path({str(tmp_path)!r})

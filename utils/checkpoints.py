@@ -1,11 +1,7 @@
-"""Checkpoint files: written whole or not at all, and read without running any code that they carry."""
+"""Checkpoint files: read without running any code that they carry."""
 
-import json
-import os
 import pickle
-import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from utils.archives import check_archive
-from utils.commandline import UserError
-
-UNFINISHED = ".unfinished"  # ends the names of files that are being written; utils/locks.py removes what is left
+from utils.commandline import UserError, first_line
+from utils.files import write_atomically
 
 # The 2018 implementation stores a controller's reward as a NumPy scalar, and these names rebuild one. They make
 # numbers and nothing else. NumPy 1 wrote `numpy.core`, NumPy 2 writes `numpy._core`: one function, two names.
@@ -28,33 +23,6 @@ _NUMPY_SCALAR: list[Any] = [
     type(np.dtype(np.float64)),
     type(np.dtype(np.float32)),
 ]
-
-
-def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
-    """Have `write(file)` fill a temporary file beside `path`, then put it in place of `path`.
-
-    A reader, a crash or a full disk never meets half a file: the old one stays until the new one is on disk.
-    Raises UserError if the file cannot be written; nothing is left behind then.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED, delete=False
-        ) as file:
-            temporary = Path(file.name)
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        # torch.save reports a failed write as a RuntimeError.
-        if isinstance(error, OSError | RuntimeError):
-            raise UserError(f"{path}: cannot be written ({error}); free some space or choose another folder") from error
-        raise
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -96,11 +64,6 @@ def _refuse_expanded(state: Any) -> None:
             _refuse_expanded(value)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write figures as indented JSON, whole or not at all; paths become text."""
-    write_atomically(path, lambda file: file.write(json.dumps(value, indent=1, default=str).encode() + b"\n"))
-
-
 def file_to_resume(folder: Path) -> Path | None:
     """What a stage goes on from: its checkpoint.tar, or best.tar where that is all there is; None if neither is."""
     files = (folder / "checkpoint.tar", folder / "best.tar")
@@ -128,9 +91,3 @@ def require_best(folder: Path) -> None:
     path = folder / "best.tar"
     if not path.exists():
         raise UserError(f"{path}: missing, although training is complete; restore it, or add --noreload to start over")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) if lines else type(error).__name__

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from utils.checkpoints import write_atomically
+from utils.files import write_atomically
 
 
 def draw_controller_curve(history: list[dict[str, float]], path: Path) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from utils.checkpoints import UNFINISHED
 from utils.commandline import UserError
+from utils.files import UNFINISHED
 
 try:
     import fcntl

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from utils.checkpoints import write_json
 from utils.commandline import UserError
+from utils.files import write_json
 
 PACKAGES = ("torch", "torchvision", "gymnasium", "cma", "numpy", "numba", "tensorboardX", "vizdoom")
 ROOT = Path(__file__).resolve().parents[1]

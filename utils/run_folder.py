@@ -18,8 +18,8 @@ from models.mdrnn import MDRNN
 from models.sizes import Sizes
 from models.vae import VAE
 from models.world_model import Weights, WorldModel, world_weights
-from utils.checkpoints import first_line, fit_weights, load_checkpoint
-from utils.commandline import UserError
+from utils.checkpoints import fit_weights, load_checkpoint
+from utils.commandline import UserError, first_line
 from utils.dreams import Dreams
 from utils.precision import fast_dtype
 

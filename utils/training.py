@@ -12,10 +12,11 @@ from torch import Tensor
 from torchvision.utils import save_image
 from tqdm import tqdm
 
-from utils.checkpoints import file_to_resume, write_atomically
+from utils.checkpoints import file_to_resume
 from utils.commandline import natural_int, positive_float, positive_int, uninterrupted
 from utils.curves import draw_loss_curve
 from utils.devices import add_device_argument
+from utils.files import write_atomically
 from utils.logs import CurveWriter
 from utils.provenance import recorded
 from utils.training_run import TrainingRun
