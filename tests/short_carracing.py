@@ -8,8 +8,8 @@ from envs.carracing import GymnasiumCarRacing, TimeLimitedCarRacing
 from envs.fast_carracing import FastCarRacing
 from envs.games import CARRACING
 
-STEPS = 110  # more than the patience with hopeless episodes
-GYMNASIUM_STEPS = 60  # fewer, so that it can be told which of the two drove
+STEPS, PATIENCE = 60, 40
+GYMNASIUM_STEPS = 40  # fewer, so that it can be told which of the two drove
 
 
 class EndsEarly(TimeLimitedCarRacing):
@@ -24,12 +24,17 @@ class ShortFast(EndsEarly, FastCarRacing):
     limit = STEPS
 
 
+class LongerFast(EndsEarly, FastCarRacing):
+    limit = 110
+
+
 class ShortGymnasium(EndsEarly, GymnasiumCarRacing):
     limit = GYMNASIUM_STEPS
 
 
 KINDS = {"fast": ShortFast, "gymnasium": ShortGymnasium}
-SHORT_CARRACING = replace(CARRACING, kinds=KINDS, scoring_kind="fast", max_steps=STEPS)
+SHORT_CARRACING = replace(CARRACING, kinds=KINDS, scoring_kind="fast", patience=PATIENCE, max_steps=STEPS)
+LONGER_CARRACING = replace(SHORT_CARRACING, kinds={"fast": LongerFast}, max_steps=LongerFast.limit)
 
 # For python -c, in front of a script and its arguments. Its workers, too, find this module.
 RUN_SHORT = """

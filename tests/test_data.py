@@ -163,6 +163,7 @@ def test_generation_that_is_stopped_goes_on(tmp_path):
         load_rollout(tmp_path / f"thread_{number % 2}" / f"rollout_{number}.npz", Rollout._fields)
 
 
+@pytest.mark.usefixtures("short_episodes")
 def test_generation_in_gymnasiums_renderer(tmp_path):
     succeed(generate(tmp_path, 1, "--env", "gymnasium", "--policy", "white"))
     (frames,) = load_rollout(tmp_path / "thread_0" / "rollout_0.npz", ("observations",))

@@ -110,7 +110,7 @@ def test_patience_ends_an_episode_and_charges_the_rest(untrained_run):
         stand_still.fc.bias.copy_(torch.tensor([0.0, -20.0, 20.0]))  # no gas, full brake
     vector = stand_still.to_vector().numpy()
     runner = episode_runner(untrained_run, environments=2, game=SHORT_CARRACING)
-    hopeless, patient = drive_all(runner, [Episode(vector, 3, patience=70), Episode(vector, 3)])
-    assert hopeless.length == 71  # the first step visits the tiles under the car
+    hopeless, patient = drive_all(runner, [Episode(vector, 3, patience=30), Episode(vector, 3)])
+    assert hopeless.length == 31  # the first step visits the tiles under the car
     assert patient.length == STEPS
     assert hopeless.total_return == pytest.approx(patient.total_return)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, run, succeed
-from short_carracing import SHORT_CARRACING, STEPS
+from short_carracing import LONGER_CARRACING, PATIENCE, SHORT_CARRACING, STEPS
 
 from data.loaders import find_rollouts
 from envs import make_env
@@ -91,7 +91,7 @@ def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
     environment, total, gained = make_env("fast"), 0.0, 0
     environment.reset(seed=100_000)
     for step in range(1, STEPS + 1):
-        reward = environment.step(np.array([0, 0.5, 0], np.float32))[1] if step - gained <= 100 else -0.1
+        reward = environment.step(np.array([0, 0.5, 0], np.float32))[1] if step - gained <= PATIENCE else -0.1
         gained = step if reward > 0 else gained
         total += reward
     assert real[0] == pytest.approx(total, abs=0.11)
@@ -229,7 +229,7 @@ def test_true_states_mean_what_they_are_called():
 
 
 def test_what_is_plain_to_see_can_be_read_out(monkeypatch):
-    monkeypatch.setattr(readout, "CARRACING", SHORT_CARRACING)
+    monkeypatch.setattr(readout, "CARRACING", LONGER_CARRACING)
     output = succeed(run("-m", "studies.readout", "--logdir", "pretrained", "--tracks", 4))
     names = output.splitlines()[0].strip("| ").split(" | ")
     latent, both = (row.strip("| ").split(" | ") for row in output.splitlines()[2:])
