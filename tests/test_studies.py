@@ -97,7 +97,7 @@ def test_the_fidelity_of_a_dream_is_measured(dreamer, tmp_path):
     assert real[0] == pytest.approx(total, abs=0.11)
     assert (logdir / "mdrnn" / "fidelity.png").stat().st_size > 10_000
     strip = imageio.imread(logdir / "mdrnn" / "strip.png")
-    assert strip.shape == (230, 5 * 90, 4)  # every 25 steps
+    assert strip.shape == (230, 3 * 90, 4)  # every 25 steps
     assert strip[20:80, 150:200, :3].std() > 3 and strip[115:175, 150:200, :3].std() > 3  # of both second frames
     steps = logged_steps(logdir / "mdrnn")
     assert steps["fidelity/anywhere"] == {3} and steps["loss/test"] == {1, 2, 3}
