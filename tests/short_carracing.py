@@ -25,7 +25,7 @@ class ShortFast(EndsEarly, FastCarRacing):
 
 
 class LongerFast(EndsEarly, FastCarRacing):
-    limit = 110
+    limit = 110  # the first 60 steps, in which the camera zooms in, do not count for some studies
 
 
 class ShortGymnasium(EndsEarly, GymnasiumCarRacing):
