@@ -67,8 +67,9 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def open_browser() -> Iterator["Browser"]:
-    """A headless Chromium: the system's, else Playwright's own. Raises UserError if there is none."""
+def open_browser(*options: str) -> Iterator["Browser"]:
+    """A headless Chromium: the system's, else Playwright's own; with more options of its command line. Raises UserError
+    if there is none."""
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
@@ -76,7 +77,8 @@ def open_browser() -> Iterator["Browser"]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=path, args=["--disable-background-networking"])
+            arguments = ["--disable-background-networking", *options]
+            browser = playwright.chromium.launch(executable_path=path, args=arguments)
         except Error:
             raise UserError("no Chromium: apt install chromium, or python -m playwright install chromium") from None
         yield browser

@@ -45,13 +45,12 @@ def open_throttle(wheels, gas):
 
 
 @njit(cache=True)
-def drive_wheel(hull, body, wheels, number, on_road, steering, brake):
+def drive_wheel(hull, body, wheel, on_road, steering, brake):
     """One wheel for one step.
 
     Args:
         hull, body: the hull and the wheel, see envs.bodies.
-        wheels: (3, 4) float64, of all wheels; written to.
-        number: which one it is.
+        wheel: (3,) float64; written to.
         on_road: whether it touches a tile.
         steering: the angle that it should have, in radians.
         brake: pressure in [0, 1].
@@ -70,14 +69,14 @@ def drive_wheel(hull, body, wheels, number, on_road, steering, brake):
     ahead = -sine * velocity_x + cosine * velocity_y
     sideways = cosine * velocity_x + sine * velocity_y
 
-    omega = wheels[OMEGA, number]
-    omega += TICK * ENGINE_POWER * wheels[GAS, number] / WHEEL_MOMENT_OF_INERTIA / (abs(omega) + 5.0)
+    omega = wheel[OMEGA]
+    omega += TICK * ENGINE_POWER * wheel[GAS] / WHEEL_MOMENT_OF_INERTIA / (abs(omega) + 5.0)
     if brake >= BLOCKING_BRAKE:
         omega = 0.0
     elif brake > 0:
         slowing = BRAKE_STEP * brake
         omega += -sign(omega) * (abs(omega) if slowing > abs(omega) else slowing)
-    wheels[PHASE, number] += omega * TICK
+    wheel[PHASE] += omega * TICK
 
     # The road pulls at the tyre against their difference in speed, with no more force than friction allows.
     along = (-ahead + omega * WHEEL_RADIUS) * STIFFNESS
@@ -87,7 +86,7 @@ def drive_wheel(hull, body, wheels, number, on_road, steering, brake):
     if force > limit:
         along = along / force * limit
         across = across / force * limit
-    wheels[OMEGA, number] = omega - TICK * along * WHEEL_RADIUS / WHEEL_MOMENT_OF_INERTIA
+    wheel[OMEGA] = omega - TICK * along * WHEEL_RADIUS / WHEEL_MOMENT_OF_INERTIA
     return motor, (across * cosine + along * -sine, across * sine + along * cosine)
 
 
@@ -105,10 +104,10 @@ def drive_wheels(bodies, wheels, touching, steering, gas, brake):
     open_throttle(wheels, gas)
     hull, w0, w1, w2, w3 = bodies
     return (
-        drive_wheel(hull, w0, wheels, 0, touching[1] > 0, steering, brake),
-        drive_wheel(hull, w1, wheels, 1, touching[2] > 0, steering, brake),
-        drive_wheel(hull, w2, wheels, 2, touching[3] > 0, 0.0, brake),
-        drive_wheel(hull, w3, wheels, 3, touching[4] > 0, 0.0, brake),
+        drive_wheel(hull, w0, wheels[:, 0], touching[1] > 0, steering, brake),
+        drive_wheel(hull, w1, wheels[:, 1], touching[2] > 0, steering, brake),
+        drive_wheel(hull, w2, wheels[:, 2], touching[3] > 0, 0.0, brake),
+        drive_wheel(hull, w3, wheels[:, 3], touching[4] > 0, 0.0, brake),
     )
 
 

@@ -44,8 +44,8 @@ PANEL_TOP = FRAME_SIZE * 7 // 8
 CANVAS_W, CANVAS_H = STATE_W * SAMPLES_X, STATE_H * 7 // 8 * SAMPLES_Y
 LEAST_INDICATED = 1e-4  # Gymnasium draws no bar for less
 
-# Palette indices.
-BLACK, BACKGROUND, GRASS, ROAD_0, ROAD_1, ROAD_2, STRIPE, HULL, WHITE, RED, GREEN, BLUE, PURPLE = range(13)
+# Palette indices. NumPy's numbers, because Numba compiles a function anew for each of Python's that it is called with.
+BLACK, BACKGROUND, GRASS, ROAD_0, ROAD_1, ROAD_2, STRIPE, HULL, WHITE, RED, GREEN, BLUE, PURPLE = np.arange(13)
 
 # In place of a tile's number.
 WHITE_KERB, RED_KERB = -1, -2
@@ -124,20 +124,19 @@ def widen(spans, row, x):
 
 
 @njit(cache=True)
-def fill_convex(canvas, spans, corners, count, colour):
+def fill_convex(canvas, spans, corners, colour):
     """Fills a convex polygon.
 
     Args:
         canvas: (CANVAS_H, CANVAS_W) uint8, written to.
         spans: (CANVAS_H, 2) float64, work space that holds (+inf, -inf) in each row before and after.
-        corners: (count or more, 2) float64, canvas coordinates x, y.
-        count: number of corners.
+        corners: (N, 2) float64, canvas coordinates x, y.
         colour: palette index.
     """
     colour = np.uint8(colour)
     left = right = corners[0, 0]
     low = high = corners[0, 1]
-    for i in range(1, count):
+    for i in range(1, len(corners)):
         left, right = min(left, corners[i, 0]), max(right, corners[i, 0])
         low, high = min(low, corners[i, 1]), max(high, corners[i, 1])
     first = max(0, math.ceil(low - GROW_Y))
@@ -145,8 +144,8 @@ def fill_convex(canvas, spans, corners, count, colour):
     if first > last or right + GROW_X < 0 or left - GROW_X > CANVAS_W - 1:
         return
 
-    for i in range(count):
-        x1, y1 = corners[i - 1 if i else count - 1]
+    for i in range(len(corners)):
+        x1, y1 = corners[i - 1]
         x2, y2 = corners[i]
         for row in range(max(first, math.ceil(y2 - GROW_Y)), min(last, math.floor(y2 + GROW_Y)) + 1):
             widen(spans, row, x2)
@@ -173,6 +172,14 @@ def place(corners, i, x, y, state, cos, sin):
 
 
 @njit(cache=True)
+def draw_square(canvas, spans, corners, state, cos, sin, x, y, size, colour):
+    """Draws a square of the world whose lowest x and y these are."""
+    for i in range(4):
+        place(corners, i, x + size if i == 1 or i == 2 else x, y + size if i >= 2 else y, state, cos, sin)
+    fill_convex(canvas, spans, corners[:4], colour)
+
+
+@njit(cache=True)
 def draw_ground(canvas, spans, corners, state, zoom):
     """Draws the playfield and those of its grass patches that can be seen."""
     cos, sin = zoom * math.cos(state[HULL_ANGLE]), zoom * math.sin(state[HULL_ANGLE])
@@ -182,11 +189,7 @@ def draw_ground(canvas, spans, corners, state, zoom):
         canvas.fill(BACKGROUND)
     else:
         canvas.fill(BLACK)
-        place(corners, 0, PLAYFIELD, PLAYFIELD, state, cos, sin)
-        place(corners, 1, PLAYFIELD, -PLAYFIELD, state, cos, sin)
-        place(corners, 2, -PLAYFIELD, -PLAYFIELD, state, cos, sin)
-        place(corners, 3, -PLAYFIELD, PLAYFIELD, state, cos, sin)
-        fill_convex(canvas, spans, corners, 4, BACKGROUND)
+        draw_square(canvas, spans, corners, state, cos, sin, -PLAYFIELD, -PLAYFIELD, 2 * PLAYFIELD, BACKGROUND)
 
     first_x = max(-PATCHES, math.floor((hull_x - reach) / PATCH_PERIOD))
     last_x = min(PATCHES - 1, math.floor((hull_x + reach) / PATCH_PERIOD))
@@ -195,11 +198,7 @@ def draw_ground(canvas, spans, corners, state, zoom):
     for column in range(first_x, last_x + 1):
         for row in range(first_y, last_y + 1):
             x, y = column * PATCH_PERIOD, row * PATCH_PERIOD
-            place(corners, 0, x, y, state, cos, sin)
-            place(corners, 1, x + GRASS_DIM, y, state, cos, sin)
-            place(corners, 2, x + GRASS_DIM, y + GRASS_DIM, state, cos, sin)
-            place(corners, 3, x, y + GRASS_DIM, state, cos, sin)
-            fill_convex(canvas, spans, corners, 4, GRASS)
+            draw_square(canvas, spans, corners, state, cos, sin, x, y, GRASS_DIM, GRASS)
 
 
 @njit(cache=True)
@@ -226,7 +225,7 @@ def draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_col
             colour = ROAD_0 + tile % 3
         for i in range(4):
             place(corners, i, quads[q, i, 0], quads[q, i, 1], state, cos, sin)
-        fill_convex(canvas, spans, corners, 4, colour)
+        fill_convex(canvas, spans, corners[:4], colour)
 
 
 @njit(cache=True)
@@ -252,13 +251,13 @@ def draw_car(canvas, spans, corners, state, zoom):
                 x = WHEEL_HALF_WIDTH if i == 1 or i == 2 else -WHEEL_HALF_WIDTH
                 y = WHEEL_RADIUS * (y1 if i < 2 else y2)
                 set_corner(corners, i, centre_x + cos * x - sin * y, centre_y + sin * x + cos * y)
-            fill_convex(canvas, spans, corners, 4, colour)
+            fill_convex(canvas, spans, corners[:4], colour)
 
     for polygon in HULL_POLYGONS:
         for i in range(len(polygon)):
             x, y = polygon[i]
             set_corner(corners, i, WINDOW_W / 2 + zoom * x, WINDOW_H / 4 + zoom * y)
-        fill_convex(canvas, spans, corners, len(polygon), HULL)
+        fill_convex(canvas, spans, corners[: len(polygon)], HULL)
 
 
 @njit(cache=True)

@@ -56,7 +56,7 @@ ENDS = """async (changes) => {
 @pytest.fixture(scope="module")
 def browser():
     try:
-        with open_browser() as browser:
+        with open_browser("--renderer-process-limit=1") as browser:
             yield browser
     except UserError as error:
         pytest.skip(str(error))
@@ -83,9 +83,10 @@ def address(pages) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def context(browser) -> Iterator:
-    """A window whose tabs share what the browser keeps."""
-    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+def context(browser, address) -> Iterator:
+    """A window whose tabs share what the browser keeps; one, in which nothing moves, stays open for that."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context, open_tab(context, address, "") as tab:
+        tab.click("#pause")
         yield context
 
 
@@ -335,15 +336,16 @@ def test_what_m_sees_of_take_cover(takecover):
     assert not takecover.is_visible("#reward-figure") and takecover.inner_text(".status").endswith(" steps")
 
 
-def test_a_death_is_said_and_another_moment_follows(takecover):
-    """Who runs into a wall and stays there is shot."""
-    takecover.keyboard.down("ArrowLeft")
+def test_a_death_is_said_and_another_moment_follows(context, address):
+    """Who runs into a wall and stays there is shot; in this dream after some 70 steps."""
     notice = "document.getElementById('notice').textContent"
-    takecover.wait_for_function(f"{notice}.includes('M predicts your death')", timeout=60_000)
-    steps, text = count(takecover), takecover.inner_text("#notice")
-    assert text == f"Over after {steps} steps: M predicts your death. Another moment follows."
-    assert float(takecover.inner_text("#end").split()[0]) >= 50
-    takecover.wait_for_function(f"{notice} == '' && document.getElementById('steps').textContent < {steps}")
+    with open_tab(context, address, "?game=takecover&seed=30") as tab:
+        tab.keyboard.down("ArrowLeft")
+        tab.wait_for_function(f"{notice}.includes('M predicts your death')", timeout=60_000)
+        steps, text = count(tab), tab.inner_text("#notice")
+        assert text == f"Over after {steps} steps: M predicts your death. Another moment follows."
+        assert float(tab.inner_text("#end").split()[0]) >= 50
+        tab.wait_for_function(f"{notice} == '' && document.getElementById('steps').textContent < {steps}")
 
 
 def test_paused_a_step_after_the_end_begins_another_dream(tab):
