@@ -46,7 +46,7 @@ def cluster():
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_worker_niceness", "0")  # other tests run beside these
         patch.setattr(ray_pool, "LOOK_EVERY", 0.5)
-        patch.setattr(ray_pool, "LEAST_PATIENCE", 8)
+        patch.setattr(ray_pool, "LEAST_PATIENCE", 4)
         nodes = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         nodes.add_node(**NODE)
         try:

@@ -19,8 +19,10 @@ from utils.workers import WorkerPool
 LARGE_WORKERS = """
 import sys
 from pathlib import Path
+from utils import workers
 from utils.commandline import run_script
 from utils.workers import WorkerPool
+workers.SLOW_IMPORTS = ["numba"]  # a moment, in which a signal can come
 def main():
     with WorkerPool(len, [("x" * 10_000_000,)] * 2, 4, Path(sys.argv[1])) as pool:
         list(pool.run([1]))
@@ -95,7 +97,7 @@ def test_workers_that_cannot_start_end_the_run_within_seconds(tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(workers, "LEAST_PATIENCE", 2.0)
-    monkeypatch.setattr(workers, "START_PATIENCE", 5.0)  # the worker may hang before its first sign of life
+    monkeypatch.setattr(workers, "START_PATIENCE", 2.0)  # the worker may hang before its first sign of life
 
 
 @pytest.mark.slow
@@ -113,7 +115,7 @@ def test_a_job_that_never_returns_ends_the_run(impatient, tmp_path):
 
 @pytest.mark.slow
 def test_a_stopped_worker_cannot_block_the_parent_that_sends_to_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "START_PATIENCE", 5.0)
+    monkeypatch.setattr(workers, "START_PATIENCE", 2.0)
     jobs = ["x" * 10_000_000, "y"]
     with WorkerPool(Lengths, [(tmp_path, "stop at the start")], 4, tmp_path / "tmp") as pool:
         assert dict(pool.run(jobs)) == {0: 10**14, 1: 1}
@@ -121,7 +123,7 @@ def test_a_stopped_worker_cannot_block_the_parent_that_sends_to_it(monkeypatch, 
 
 @pytest.mark.slow
 def test_a_worker_that_was_stopped_at_its_start_cannot_block_the_parent(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "START_PATIENCE", 5.0)
+    monkeypatch.setattr(workers, "START_PATIENCE", 2.0)
     with WorkerPool(Large, [(tmp_path, "x" * 10_000_000)], 4, tmp_path / "tmp") as pool:
         os.kill(pool._workers[0].process.pid, signal.SIGSTOP)
         assert dict(pool.run([2, 3])) == {0: 4, 1: 9}
@@ -184,7 +186,9 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from squares import Squares
+from utils import workers
 from utils.workers import WorkerPool
+workers.SLOW_IMPORTS = []
 if __name__ == "__main__":
     folder = Path({str(tmp_path)!r})
     with WorkerPool(Squares, [(folder,)] * 2, 4, folder / "tmp") as pool:
