@@ -29,6 +29,7 @@ from models.mdrnn import MDRNN
 from models.vae import VAE
 from utils.checkpoints import save_checkpoint
 from utils.commandline import run_script
+from utils.precision import fast_dtype
 from utils.rollouts import Episode, EpisodeRunner, Outcome
 from utils.run_folder import load_world_weights
 from utils.workers import Runner
@@ -37,6 +38,8 @@ ROOT = Path(__file__).parent.parent
 # One thread a process: with more, results depend on the machine, and processes that share cores slow each other down.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 torch.set_num_threads(1)
+# In which V and M may compute here: a processor that gains nothing by half precision never drives or dreams in it.
+DTYPES = list(dict.fromkeys([torch.float32, fast_dtype(torch.device("cpu"))]))
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess:

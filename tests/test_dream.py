@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line_error, drive_all, launch_short, run, succeed, wait_until
+from conftest import DTYPES, assert_one_line_error, drive_all, launch_short, run, succeed, wait_until
 from gymnasium.utils.env_checker import check_env
 
 import envs
@@ -85,7 +85,7 @@ def test_a_dream_begins_where_it_is_told_to(dreamer):
     np.testing.assert_array_equal(info["latent"], np.arange(32))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_dream_does_not_depend_on_its_company(dreamer, dtype):
     """Seven at a time or 100 at once, in whatever row: the same dream, to the last bit."""
     dreams = load_dreams(dreamer, DreamSettings(horizon=120, dtype=dtype, beginnings=0.5))

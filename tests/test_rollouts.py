@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import drive_all, episode_runner
+from conftest import DTYPES, drive_all, episode_runner
 from short_carracing import SHORT_CARRACING, STEPS
 
 from envs import make_env
@@ -62,7 +62,7 @@ def test_the_world_model_computes_the_equations_of_the_models(untrained_run, inp
         frame = environment.step(row)[0]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_an_outcome_does_not_depend_on_its_company(untrained_run, dtype):
     episodes = [Episode(vector, track, patience=10) for vector in random_controllers(5) for track in range(4)]
     together = drive_all(episode_runner(untrained_run, environments=20, dtype=dtype, game=SHORT_CARRACING), episodes)

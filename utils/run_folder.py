@@ -85,13 +85,14 @@ def _build(kind: Callable[[Sizes], Model], sizes: Sizes, state: dict[str, Any], 
     try:
         # First without memory: sizes may claim to be larger than the file.
         with torch.device("meta"):
-            claimed = {name: weight.shape for name, weight in kind(sizes).state_dict().items()}
+            model = kind(sizes)
+        claimed = {name: weight.shape for name, weight in model.state_dict().items()}
         there = {name: weight.shape for name, weight in state["state_dict"].items()}
     except (RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{path}: its sizes do not do for a model ({first_line(error)}); {remedy}") from None
     if misfits := [name for name in claimed | there if claimed.get(name) != there.get(name)]:
         raise UserError(f"{path}: its weights do not fit the model (the first is {misfits[0]}); {remedy}")
-    model = kind(sizes)
+    model = model.to_empty(device="cpu")
     fit_weights(model, state, path, remedy)
     return model
 
