@@ -106,10 +106,7 @@ class Pipeline:
         return []
 
     def weights(self) -> dict[str, Any]:
-        """The weights of all checkpoints of a pass, after every command was given once more: what was damaged after it
-        was used is found then. Raises Mistake if a command cannot be done."""
-        for stage in STAGES:
-            self.finish(stage)
+        """The weights of all checkpoints of a pass. Raises Mistake if a command cannot be done."""
         found = {}
         for stage in STAGES[1:]:
             for name in ("best.tar", "checkpoint.tar"):
@@ -299,6 +296,8 @@ def run_pass(
                 else:
                     record = suffer(pipeline, stage, kind, work[stage], chance)
                 records += [record] if record else []
+            pipeline.finish(stage)
+        for stage in STAGES:  # what was damaged after it was used is found now
             pipeline.finish(stage)
         found = pipeline.weights()
         different = [name for name in expected if not equal_weights(found[name], expected[name])]

@@ -1,6 +1,7 @@
 """What the tests of several scripts share: running a script as a user would, and small data made by the real ones."""
 
 import contextlib
+import fcntl
 import functools
 import importlib
 import io
@@ -173,46 +174,68 @@ def assert_one_line_error(result: subprocess.CompletedProcess, *parts: object) -
         assert str(part) in lines[0]
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of that name, which `make` makes once for all processes that the tests run in; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # this process's own lies in the one of all
+    folder, done = base / name, base / f"{name}.made"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory) -> Path:
     """Four rollouts as the generation script makes them; not to be changed."""
-    folder = tmp_path_factory.mktemp("generated") / "carracing"
-    succeed(run("data/generation_script.py", "--rollouts", 4, "--rootdir", folder, "--threads", 2))
-    return folder
+
+    def make(folder: Path) -> None:
+        succeed(run("data/generation_script.py", "--rollouts", 4, "--rootdir", folder, "--threads", 2))
+
+    return made_once(tmp_path_factory, "generated", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_dataset(generated, tmp_path_factory) -> Path:
     """The first seconds of four real rollouts, of different lengths; not to be changed."""
-    folder = tmp_path_factory.mktemp("tiny") / "carracing"
-    for path, length in zip(find_rollouts(generated), (110, 20, 60, 120), strict=True):
-        arrays = load_rollout(path, Rollout._fields)
-        rollout = Rollout(*(array[:length] for array in arrays))
-        save_rollout(folder / "thread_0" / path.name, pack_rollout(rollout))
-    return folder
+
+    def make(folder: Path) -> None:
+        for path, length in zip(find_rollouts(generated), (110, 20, 60, 120), strict=True):
+            arrays = load_rollout(path, Rollout._fields)
+            rollout = Rollout(*(array[:length] for array in arrays))
+            save_rollout(folder / "thread_0" / path.name, pack_rollout(rollout))
+
+    return made_once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")
 def trained(tiny_dataset, tmp_path_factory) -> Path:
     """A run folder with V and M after one epoch; not to be changed."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    for script in ("trainvae.py", "trainmdrnn.py"):
-        succeed(run(script, "--logdir", folder, "--dataset", tiny_dataset, "--epochs", 1))
-    return folder
+
+    def make(folder: Path) -> None:
+        for script in ("trainvae.py", "trainmdrnn.py"):
+            succeed(run(script, "--logdir", folder, "--dataset", tiny_dataset, "--epochs", 1))
+
+    return made_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture(scope="session")
 def dreamer(trained, tiny_dataset, tmp_path_factory) -> Path:
     """A run folder with V, and M that has learned rewards; not to be changed."""
-    folder = tmp_path_factory.mktemp("dreamer") / "run"
-    shutil.copytree(trained / "vae", folder / "vae")
-    options = ["--include_reward", "--epochs", 3, "--nosamples"]
-    succeed(run("trainmdrnn.py", "--logdir", folder, "--dataset", tiny_dataset, *options))
-    # After so few steps of training M does not know yet that ends are rare.
-    state = torch.load(folder / "mdrnn" / "best.tar", weights_only=True)
-    state["state_dict"]["gmm_linear.bias"][-1] = -9
-    save_checkpoint(folder / "mdrnn" / "best.tar", state)
-    return folder
+
+    def make(folder: Path) -> None:
+        shutil.copytree(trained / "vae", folder / "vae")
+        options = ["--include_reward", "--epochs", 3, "--nosamples"]
+        succeed(run("trainmdrnn.py", "--logdir", folder, "--dataset", tiny_dataset, *options))
+        # After so few steps of training M does not know yet that ends are rare.
+        state = torch.load(folder / "mdrnn" / "best.tar", weights_only=True)
+        state["state_dict"]["gmm_linear.bias"][-1] = -9
+        save_checkpoint(folder / "mdrnn" / "best.tar", state)
+
+    return made_once(tmp_path_factory, "dreamer", make)
 
 
 @pytest.fixture

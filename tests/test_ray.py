@@ -104,14 +104,13 @@ def test_a_machine_with_other_code_is_refused(cluster, tmp_path, monkeypatch):
 
 
 def test_the_scripts_do_on_a_cluster_what_they_do_here(cluster, lamp, tmp_path):
+    """C learns with an actor in each of its two pools, and is scored on both machines."""
     results = []
-    single = ["--max-workers", 1]
     for words in ([], ["--ray", cluster.address]):
         train = ["--logdir", lamp, "--noreload", "--generations", 3, "--pop-size", 4, "--n-samples", 2, *words]
-        succeed(run("traincontroller.py", *train, "--eval-episodes", 4, "--eval-env", "plain"))
-        succeed(
-            run("test_controller.py", "--logdir", lamp, "--episodes", 8, "--json", tmp_path / "score", *words, *single)
-        )
+        evaluation = ["--eval-episodes", 4, "--eval-env", "plain", "--max-workers", 1]
+        succeed(run("traincontroller.py", *train, *evaluation))
+        succeed(run("test_controller.py", "--logdir", lamp, "--episodes", 8, "--json", tmp_path / "score", *words))
         data = ["--logdir", lamp, "--game", TOY.name, "--rootdir", tmp_path / f"data{len(words)}", "--rollouts", 6]
         succeed(run("data/generation_script.py", "--policy", "controller", *data, *words, "--threads", 1))
         search = torch.load(lamp / "ctrl" / "checkpoint.tar", weights_only=True)
@@ -137,10 +136,10 @@ def test_what_is_wrong_with_a_cluster_is_one_line(cluster, lamp, monkeypatch):
         internal_kv._internal_kv_put(key, json.dumps(metadata).encode(), overwrite=True, namespace=namespace)
         ray.shutdown()
 
-    monkeypatch.setattr(ray_cluster, "ANSWER_WITHIN", 3)
+    monkeypatch.setattr(ray_cluster, "ANSWER_WITHIN", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        assert_one_line_error(run(*score, address), address, "no cluster answers within 3 seconds")
+        assert_one_line_error(run(*score, address), address, "no cluster answers within 2 seconds")
 
     monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
     assert_one_line_error(run(*score, "auto"), "pip install -r requirements-ray.txt")

@@ -314,11 +314,10 @@ def test_without_vizdoom_the_dream_goes_on_and_the_score_is_one_line(tmp_path, m
     starts = {name: torch.from_numpy(value) for name, value in some_starts()._asdict().items()}
     save(logdir, TAKECOVER, "vae", VAE(SIZES))
     save(logdir, TAKECOVER, "mdrnn", some_mdrnn(end=-0.05), starts=starts)
-    code = "import sys, runpy; sys.modules['vizdoom'] = None; sys.argv = sys.argv[1:]; sys.path[0] = '.'; "
-    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    arguments = ["--logdir", logdir, "--max-workers", 1]
-    dream = ["--env", "dream", "--pop-size", 4, "--n-samples", 1, "--eval-episodes", 1, "--generations", 1]
-    succeed(run_process("-c", code, "traincontroller.py", *arguments, *dream))
+    imports = "import sys; sys.modules['vizdoom'] = None; import traincontroller, test_controller, play, export_dream"
+    succeed(run_process("-c", imports))
     monkeypatch.setitem(sys.modules, "vizdoom", None)
-    score = run("test_controller.py", *arguments, "--episodes", 1)
+    dream = ["--env", "dream", "--pop-size", 4, "--n-samples", 1, "--eval-episodes", 1, "--generations", 1]
+    succeed(run("traincontroller.py", "--logdir", logdir, *dream))
+    score = run("test_controller.py", "--logdir", logdir, "--episodes", 1)
     assert_one_line_error(score, "vizdoom", "pip install -r requirements.txt")

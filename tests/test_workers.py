@@ -175,9 +175,10 @@ def test_a_killed_server_costs_nothing(tmp_path):
 def test_a_temporary_folder_of_a_long_name_is_one_clear_line(tmp_path):
     folder = tmp_path / ("long" * 20)
     folder.mkdir()
-    options = ["--rollouts", "1", "--rootdir", tmp_path / "data"]
-    result = run_process("data/generation_script.py", *options, env=ENVIRONMENT | {"TMPDIR": str(folder)})
-    assert_one_line_error(result, folder, "TMPDIR=/tmp")
+    path = tmp_path / "parent.py"
+    path.write_text(LARGE_WORKERS)
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    assert_one_line_error(run_process(str(path), tmp_path, env=environment), folder, "TMPDIR=/tmp")
 
 
 def test_no_worker_outlives_a_killed_parent(tmp_path):
