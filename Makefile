@@ -36,7 +36,7 @@ quickstart: $(INSTALLED)  ## the whole pipeline at small scale, ending in a scor
 reproduce: $(INSTALLED)  ## train the shipped driver from nothing, in rounds (52 minutes on 2 cores with AMX)
 	$(BIN)/python -m recipes.reproduce
 
-dream: $(INSTALLED)  ## train a driver in M's dream alone (an hour on one core)
+dream: $(INSTALLED)  ## train a driver in M's dream alone (80 minutes on one core)
 	$(BIN)/python -m recipes.dream
 
 doom: $(INSTALLED)  ## learn Take Cover, the second game, in M's dream, and score the driver in the real one

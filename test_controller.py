@@ -72,10 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         outcomes |= tqdm(pool.run(jobs), "episodes", args.episodes, unit="episode", disable=None)
         returns = np.array([outcomes[i].total_return for i in range(args.episodes)])
-        if args.json:
-            write_json(args.json, score(args, game, returns, [outcomes[i].length for i in range(args.episodes)]))
-            print(f"returns: {args.json}")
-    print(f"score {returns.mean():.1f} +- {returns.std():.1f} over {len(returns)} tracks")
+        try:
+            if args.json:
+                write_json(args.json, score(args, game, returns, [outcomes[i].length for i in range(args.episodes)]))
+                print(f"returns: {args.json}")
+        finally:  # on a full disk, too
+            print(f"score {returns.mean():.1f} +- {returns.std():.1f} over {len(returns)} tracks")
 
 
 def show(args: argparse.Namespace, game: Game, world: WorldModel, controller: np.ndarray) -> None:

@@ -43,6 +43,7 @@ from utils.provenance import recorded
 from utils.ray_cluster import open_cluster
 from utils.rollouts import add_pool_arguments, rollout_pool
 from utils.run_folder import load_dreams, load_game, load_world_weights
+from utils.tracks import SELECTION_TRACKS
 from utils.workers import Pool, cores
 
 DEFAULT = SearchSettings()
@@ -101,7 +102,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     machine(
         "--beginnings",
         type=share,
-        help="of dreams: how many begin where rollouts do; others anywhere; without it, all, with a gradient none",
+        help="of dreams: the share that surely begins where rollouts do, the others at any kept moment; without it, 1, "
+        "with a gradient 0",
     )
     machine("--eval-env", choices=environment_kinds(), help="score the mean here, too; that decides nothing")
     add_pool_arguments(group)
@@ -109,6 +111,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for option in ("temperature", "beginnings"):
         if getattr(args, option) not in (None, 1) and args.env != DREAM:
             parser.error(f"argument --{option}: of --env {DREAM} only")
+    if args.eval_episodes > len(SELECTION_TRACKS):
+        parser.error(f"argument --eval-episodes: there are {len(SELECTION_TRACKS)}, see utils/tracks.py")
     gradient = args.search == GRADIENT
     args.sigma = args.sigma or [1.0 if gradient else DEFAULT.sigma]
     if args.beginnings is None:  # a dream of a policy gradient is short

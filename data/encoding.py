@@ -37,7 +37,7 @@ class KeptLatents:
         self._folder = folder / f"{name}_{str(dtype).removeprefix('torch.')}_npz"
         self._vae, self._device, self._dtype = vae, device, dtype
         for old in folder.glob("*"):
-            if old != self._folder:
+            if old != self._folder and old.is_dir():
                 shutil.rmtree(old)
 
     def __call__(self, rollout: Path) -> Tensor:

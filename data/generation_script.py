@@ -88,15 +88,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     game = GAMES[args.game]
     args.env = pick_kind(args.env, game.training_kind, game)
     args.policy = args.policy or game.policy
+    settings = settings_of(args, game)  # before the driver is read, which may be in training
     driver = load_driver(args, game) if args.policy == CONTROLLER else None
     with locked(args.rootdir):
-        generate(args, game, driver)
+        generate(args, game, driver, settings)
 
 
-def generate(args: argparse.Namespace, game: Game, driver: Driver | None) -> None:
+def generate(args: argparse.Namespace, game: Game, driver: Driver | None, settings: dict[str, Any]) -> None:
     """Make the rollouts that are missing. Nobody else may write to the folder meanwhile."""
     present = existing_rollouts(args.rootdir)
-    claim(args.rootdir, settings_of(args, game), present)
+    claim(args.rootdir, settings, present)
     missing = [number for number in range(args.rollouts) if number not in present or not intact(present[number])]
     if not missing:
         print(f"nothing to do: {len(present)} rollouts are in {args.rootdir} already")

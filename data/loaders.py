@@ -26,13 +26,14 @@ from utils.commandline import UserError
 from utils.run_folder import find_game
 
 TEST_EVERY = 10  # one rollout in so many is held out
+TYPES = {"observations": np.uint8, "actions": np.float32, "rewards": np.float32, "terminals": np.bool_}
 FAILURE_LENGTH = 240  # last steps of a rollout that was given up: the mistake, and the steps without progress after it
 
 
 def find_rollouts(dataset: Path) -> list[Path]:
-    """All npz files under a folder, one generation after the other, each by name with numbers in numerical order.
-    Raises UserError if there are none."""
-    files = [path for path in dataset.rglob("*.npz") if not path.name.startswith(".")]
+    """All npz files under a folder, one generation after the other, each by name with numbers in numerical order; not
+    the latents that M's training keeps. Raises UserError if there are none."""
+    files = [path for path in dataset.rglob("*.npz") if not path.name.startswith(".") and not _is_latents(path)]
     if not files:
         raise UserError(f"{dataset}: no rollouts; make some: python data/generation_script.py --rootdir {dataset}")
     return sorted(files, key=lambda path: [_natural(str(part)) for part in (_generation(path), path.name, path.parent)])
@@ -58,8 +59,9 @@ def game_of_rollouts(files: list[Path], dataset: Path) -> Game:
 def split_rollouts(files: list[Path]) -> tuple[list[Path], list[Path]]:
     """Training and test files: every tenth of a generation is for the test, of fewer than ten in all the last one.
 
-    Numbers decide, so that a file stays on its side when a generation grows or another joins it. Of a single file
-    both sides are made, with a warning, because there is no other way to train on it.
+    The numbers in the names decide, so that a file stays on its side when a generation grows, has a hole mended, or
+    another joins it; the place does among files with other names. Of a single file both sides are made, with a warning,
+    because there is no other way to train on it.
     """
     if len(files) == 1:
         print(f"warning: {files[0]} is the only rollout, so the test loss is one of training data", file=sys.stderr)
@@ -67,7 +69,12 @@ def split_rollouts(files: list[Path]) -> tuple[list[Path], list[Path]]:
     generations: dict[Path, list[Path]] = {}
     for file in files:
         generations.setdefault(_generation(file), []).append(file)
-    test = [file for group in generations.values() for file in group[TEST_EVERY - 1 :: TEST_EVERY]] or files[-1:]
+    test = [
+        file
+        for group in generations.values()
+        for place, file in enumerate(group)
+        if _number(file, place) % TEST_EVERY == TEST_EVERY - 1
+    ] or files[-1:]
     held_out = set(test)
     return [file for file in files if file not in held_out], test
 
@@ -80,7 +87,8 @@ def name_rollouts(files: list[Path], dataset: Path) -> str:
 
 
 def load_rollout(path: Path, keys: tuple[str, ...], sizes: Sizes = CARRACING_SIZES) -> list[np.ndarray]:
-    """Some arrays of a rollout, (T, ...) each. Raises UserError if the file is damaged or no rollout of these sizes."""
+    """Some arrays of a rollout, (T, ...) each, of `TYPES`: numbers of other types are converted, but not frames, which
+    may have another range. Raises UserError if the file is damaged or no rollout of these sizes."""
     frame = (FRAME_SIZE, FRAME_SIZE, 3)
     shapes = {"observations": frame, "actions": (sizes.action,), "rewards": (), "terminals": ()}
     try:
@@ -93,6 +101,11 @@ def load_rollout(path: Path, keys: tuple[str, ...], sizes: Sizes = CARRACING_SIZ
     for key, array in zip(keys, arrays, strict=True):
         if length == 0 or array.shape != (length, *shapes[key]):
             raise UserError(f"{path}: not a rollout ({key} has shape {array.shape}); {_remedy(path)}")
+        if array.dtype.kind not in "biuf" or (key == "observations" and array.dtype != np.uint8):
+            raise UserError(f"{path}: not a rollout ({key} has type {array.dtype}); {_remedy(path)}")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        arrays = [array.astype(TYPES[key], copy=False) for key, array in zip(keys, arrays, strict=True)]
+    for key, array in zip(keys, arrays, strict=True):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{path}: {key} has numbers that are NaN or infinite; {_remedy(path)}")
     return arrays
@@ -256,6 +269,17 @@ class LatentDataset(Dataset):
 def _generation(path: Path) -> Path:
     """The --rootdir of the generation that made a rollout: the folder above thread_<i>, or the file's own."""
     return path.parent.parent if path.parent.name.startswith("thread_") else path.parent
+
+
+def _is_latents(path: Path) -> bool:
+    """Whether a file lies where data.encoding.KeptLatents keeps its own."""
+    return path.parent.parent.name == "latents" and path.parent.name.endswith("_npz")
+
+
+def _number(path: Path, place: int) -> int:
+    """The number in a rollout's name, or its place among the others if it has another name."""
+    match = re.fullmatch(r"rollout_(\d+)\.npz", path.name)
+    return int(match[1]) if match else place
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -42,7 +42,7 @@ class DreamSettings:
     temperature: float = 1.0  # see models.mdrnn.sample_mixture
     horizon: int | None = None  # a dream is truncated after so many steps; None: as many as the game's episodes
     dtype: torch.dtype = torch.float32  # of M's matrix products
-    beginnings: float = 1.0  # share of the dreams that begin where rollouts do; the others begin anywhere
+    beginnings: float = 1.0  # share of the dreams that begin where rollouts do; the others, anywhere (there, too)
 
 
 class DreamBatch:

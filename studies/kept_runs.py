@@ -2,7 +2,6 @@
 and what their tables share."""
 
 import argparse
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 from matplotlib.figure import Figure
 
 from utils.commandline import UserError, positive_int
-from utils.files import write_json
+from utils.files import read_json, write_json
 from utils.run_folder import fingerprint
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -42,7 +41,7 @@ def missing_runs(folder: Path, runs: Iterable[tuple[str, int]], terms: dict[str,
     Raises UserError if a run in the folder was made on other terms, so that it cannot be compared.
     """
     for path in folder.glob("*.json"):
-        run = json.loads(path.read_text())
+        run = read_json(path)
         if other := {name: run.get(name) for name, value in terms.items() if run.get(name) != value}:
             raise UserError(f"{path}: a run with {other}, not with these {terms}; remove it, or give another --out")
     paths = {run: folder / f"{run[0].replace(',', '').replace(' ', '_')}_{run[1]}.json" for run in runs}
@@ -81,7 +80,7 @@ def read_kept_runs(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The runs in a folder, by setting. Raises UserError if there are none."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.json")):
-        run = json.loads(path.read_text())
+        run = read_json(path)
         runs.setdefault(run["setting"], []).append(run)
     if not runs:
         raise UserError(f"{folder}: no runs are kept there; train some with --logdir")

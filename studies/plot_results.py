@@ -9,7 +9,6 @@ scores.png: the returns of the shipped drivers on their test tracks. Prints what
 """
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from envs.games import CARRACING
 from utils.checkpoints import load_checkpoint
 from utils.commandline import ScriptParser, run_script
-from utils.files import write_json
+from utils.files import read_json, write_json
 
 ROOT = Path(__file__).parent.parent
 CORES, PAPER_CORES = 2, 64  # that trained the driver in pretrained/, and the paper's
@@ -40,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.logdir:
         write_json(args.results / "evolution.json", read_rounds(args.logdir))
-    rounds = scored_generations(json.loads((args.results / "evolution.json").read_text()))
-    scores = {driver: json.loads((args.results / file).read_text()) for driver, file in SCORES.items()}
+    rounds = scored_generations(read_json(args.results / "evolution.json"))
+    scores = {driver: read_json(args.results / file) for driver, file in SCORES.items()}
     draw_learning_curve(rounds, args.results / "paper_learning_curve.csv", args.out / "learning_curve.png")
     draw_scores(scores, args.out / "scores.png")
 

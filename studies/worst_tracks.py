@@ -7,7 +7,6 @@ with the tiles that were missed and the car's way, and below it what the car loo
 them. Prints a line for each track.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from envs.carracing_truth import car_position, road
 from envs.games import CARRACING
 from utils.commandline import ScriptParser, positive_int, run_script
+from utils.files import read_json
 from utils.rollouts import Episode, Recorder, drive_episode
 from utils.run_folder import load_driver
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tracks", type=positive_int, default=5, help="how many of the worst")
     parser.add_argument("--out", type=Path, default=PICTURE, help="the picture")
     args = parser.parse_args(argv)
-    score = json.loads(args.score.read_text())
+    score = read_json(args.score)
     torch.set_num_threads(1)  # as in test_controller.py, whose returns these are to be
     world, controller = load_driver(args.logdir)
     drives: dict[str, Drive] = {}

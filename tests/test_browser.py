@@ -199,6 +199,15 @@ def test_who_drives_and_what_it_does_to_the_road(tab):
     tab.wait_for_function("document.getElementById('driver').textContent.includes('trained')", timeout=10_000)
 
 
+def test_a_key_let_go_with_ctrl_does_not_stick(tab):
+    tab.keyboard.down("ArrowRight")
+    assert tab.get_attribute("[data-key=right]", "class") == "held"
+    tab.keyboard.down("Control")
+    tab.keyboard.up("ArrowRight")
+    assert tab.get_attribute("[data-key=right]", "class") != "held"
+    tab.keyboard.up("Control")
+
+
 def test_the_slider_and_its_keys(tab):
     tab.keyboard.press("+")
     assert tab.inner_text("#degrees") == "1.05"

@@ -47,6 +47,7 @@ from models.sizes import CARRACING_SIZES, Sizes
 from models.vae import VAE
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.commandline import UserError
+from utils.files import write_json
 from utils.precision import fast_dtype
 from utils.rollouts import Episode, drive_episode, rollout_pool
 from utils.run_folder import load_driver, load_game, load_world_weights
@@ -398,6 +399,11 @@ def test_scoring_is_repeatable_and_filmed(logdir, tmp_path):
     assert last_line == f"score {score['mean']:.1f} +- {score['std']:.1f} over 2 tracks"
 
 
+def write_on_a_full_disk(path: Path, value: object) -> None:
+    with largest_file(100):
+        write_json(path, value)
+
+
 def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path, monkeypatch):
     assert CARRACING.scoring_kind == "gymnasium"
     game = replace(SHORT_CARRACING, scoring_kind="gymnasium")
@@ -413,6 +419,13 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path, mo
         assert score["env"] == kind and score["returns"] == [expected.total_return]
         lengths += score["lengths"]
     assert lengths == [GYMNASIUM_STEPS, STEPS]
+    # The disk is full at the end: what the episodes cost is not lost.
+    score_line = result.stdout.splitlines()[-1]
+    (tmp_path / "s.json").unlink()
+    monkeypatch.setattr("test_controller.write_json", write_on_a_full_disk)
+    result = run("test_controller.py", *command)
+    assert_one_line_error(result, "s.json", "cannot be written")
+    assert result.stdout.splitlines()[-1] == score_line and not (tmp_path / "s.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -431,6 +444,8 @@ def test_scores_come_from_gymnasiums_renderer_unless_told_otherwise(tmp_path, mo
         ("test_controller.py", ["--json", "docs"], 2, "is a folder"),
         ("test_controller.py", ["--json", "README.md/score.json"], 2, "cannot be written"),
         ("test_controller.py", ["--seed", "99990"], 2, "only seeds 0 to 99999"),
+        ("traincontroller.py", ["--seed", "5000000000"], 2, "is more than 4294967295"),
+        ("traincontroller.py", ["--eval-episodes", "100001"], 2, "there are 100000"),
         ("test_controller.py", [], 1, "ctrl/best.tar: no such file; train C first: python traincontroller.py"),
     ],
 )

@@ -278,6 +278,10 @@ def test_split_is_deterministic_and_survives_growth():
     grown_train, grown_test = split_rollouts([*files, *(Path(f"rollout_{number}.npz") for number in range(57, 99))])
     assert set(train) <= set(grown_train) and set(test) <= set(grown_test)
     assert split_rollouts(files[:2]) == (files[:1], files[1:2])
+    with_a_hole = split_rollouts(files[:13] + files[14:])
+    assert with_a_hole == ([file for file in train if file != files[13]], test)
+    own = [Path(f"drive_{letter}.npz") for letter in "abcdefghijkl"]
+    assert split_rollouts(own)[1] == [own[9]]
 
 
 def test_another_generation_moves_no_file_to_the_other_side(tmp_path):
@@ -445,6 +449,32 @@ def test_arrays_of_different_lengths_are_no_rollout(tmp_path):
     ):
         with pytest.raises(UserError, match=rf"{path}: not a rollout \(299 observations, 300 .*generation_script.py"):
             read()
+
+
+def test_rollouts_of_ones_own(tmp_path):
+    path, plain = tmp_path / "drive.npz", rollout(5)._asdict()
+    np.savez(path, **plain | {"actions": np.full((5, 3), 0.1), "rewards": np.arange(5), "terminals": np.zeros(5, int)})
+    converted = Rollout(*load_rollout(path, Rollout._fields))
+    assert [array.dtype for array in converted] == [np.uint8, np.float32, np.float32, np.bool_]
+    assert (converted.actions == np.float32(0.1)).all() and (converted.rewards == np.arange(5)).all()
+    for key, other in (
+        ("observations", np.full((5, 64, 64, 3), 0.5)),  # in [0, 1]: as uint8 all would be black
+        ("rewards", np.array(["1"] * 5)),
+    ):
+        np.savez(path, **plain | {key: other})
+        with pytest.raises(UserError, match=rf"{path}: not a rollout \({key} has type"):
+            load_rollout(path, Rollout._fields)
+    np.savez(path, **plain | {"rewards": np.full(5, 1e300)})
+    with pytest.raises(UserError, match="rewards has numbers that are NaN or infinite"):
+        load_rollout(path, Rollout._fields)
+
+
+def test_kept_latents_are_no_rollouts(tmp_path):
+    files = make_dataset(tmp_path, [1, 1])
+    kept = tmp_path / "run" / "mdrnn" / "latents" / "0123_float32_npz" / "4567.npz"
+    kept.parent.mkdir(parents=True)
+    np.savez(kept, latents=np.zeros((2, 1, 32)))
+    assert find_rollouts(tmp_path) == files
 
 
 def test_missing_and_empty_datasets(tmp_path):

@@ -4,6 +4,7 @@ V, M and C are as they are born here, in a game with short episodes (toy_game.py
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -11,7 +12,7 @@ import numpy as np
 import pygame
 import pytest
 import torch
-from conftest import assert_one_line_error, run, succeed
+from conftest import assert_one_line_error, largest_file, run, succeed
 from toy_game import SIZES, TOY
 
 from envs.games import CARRACING, GAMES
@@ -22,8 +23,10 @@ from playing.playable import Playable, load_playable
 from playing.session import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, SingleView
 from playing.side_by_side import SideBySide
 from utils.checkpoints import save_checkpoint
+from utils.commandline import UserError
 from utils.rollouts import Episode, Recorder, drive_episode
 from utils.run_folder import open_dream
+from utils.video import open_film
 
 
 @pytest.fixture
@@ -293,6 +296,23 @@ def test_a_film_of_what_would_be_shown(folder, options, shape, length):
     output = succeed(run("play.py", "--logdir", folder, "--record", film, *options, *limit))
     assert f"{length} steps" in output and str(film) in output
     assert imageio.imread(film).shape == (length, *shape)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Pillow closes what it could not write
+def test_a_full_disk_leaves_the_film_before(name, tmp_path):
+    film = tmp_path / name
+    film.write_bytes(b"the film before")
+    noise = np.random.default_rng(0).integers(256, size=(40, 64, 64, 3), dtype=np.uint8)
+    with (
+        largest_file(20_000),
+        pytest.raises(UserError, match=f"{film}: cannot be written") as error,
+        open_film(film, 50) as opened,
+    ):
+        for picture in noise:
+            opened.add(partial(np.asarray, picture))
+    assert "\n" not in str(error.value)
+    assert film.read_bytes() == b"the film before" and list(tmp_path.iterdir()) == [film]
 
 
 def test_a_gif_has_every_fourth_picture(folder):

@@ -53,6 +53,8 @@ def test_a_study_trains_and_keeps_its_runs(trained, tiny_dataset, tmp_path, monk
     assert_one_line_error(too_few, "--episodes 10")
     # What is kept can be shown without the models.
     assert row in succeed(run("-m", "studies.compare", "ablations", "--out", tmp_path))
+    (tmp_path / "ablations" / "damaged.json").write_text('{"setting": ')
+    assert_one_line_error(run("-m", "studies.compare", "ablations", "--out", tmp_path), "damaged.json: damaged")
     assert_one_line_error(run("-m", "studies.compare", "levers", "--out", tmp_path), "levers", "--logdir")
     assert run("-m", "studies.compare", *arguments[:-1], "no such").returncode == 2
 

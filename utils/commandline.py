@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from envs.errors import UserError
 from envs.games import Game
 
-LARGEST = 2**63 - 1  # what libraries take as a seed
+LARGEST = 2**32 - 1  # what libraries take as a seed: the package cma no more, as NumPy's global generator
 
 
 def run_script(main: Callable[[], None]) -> None:

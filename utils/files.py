@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from utils.commandline import UserError
+from utils.commandline import UserError, first_line
 
 UNFINISHED = ".unfinished"  # ends the names of files that are being written; utils/locks.py removes what is left
 
@@ -37,6 +37,14 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
         if isinstance(error, OSError | RuntimeError):
             raise UserError(f"{path}: cannot be written ({error}); free some space or choose another folder") from error
         raise
+
+
+def read_json(path: Path) -> Any:
+    """What is in a JSON file. Raises UserError if it is damaged, or OSError if it cannot be opened."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({first_line(error)})") from None
 
 
 def write_json(path: Path, value: Any) -> None:

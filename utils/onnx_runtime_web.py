@@ -2,13 +2,15 @@
 
 import base64
 import hashlib
-import shutil
 import subprocess
 import tarfile
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import IO
 
-from envs.errors import UserError
+from utils.commandline import UserError
+from utils.files import write_atomically
 
 PACKAGE = "onnxruntime-web@1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -19,7 +21,8 @@ FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 def install_runtime(folder: Path) -> None:
     """Put its files into a folder, if they are not there. npm keeps what it has once downloaded.
 
-    Raises UserError if there is no npm, it cannot download, or what comes is not the pinned release.
+    Raises UserError if there is no npm, it cannot download, what comes is not the pinned release, or it cannot be
+    written.
     """
     if all((folder / name).exists() for name in FILES):
         return
@@ -28,13 +31,15 @@ def install_runtime(folder: Path) -> None:
         digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
         if digest != SHA512:
             raise UserError(f"{PACKAGE}: what npm downloaded is not the pinned release (sha512 {digest})")
-        folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as package:
             for name in FILES:
                 member = package.extractfile(f"package/dist/{name}")
                 assert member is not None  # the digest says so
-                (Path(download) / name).write_bytes(member.read())
-                shutil.move(Path(download) / name, folder / name)  # whole or not at all
+                write_atomically(folder / name, partial(_copy, member))
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    target.write(source.read())
 
 
 def _download(folder: Path) -> Path:

@@ -11,7 +11,7 @@ def fast_dtype(device: torch.device, float32: bool = False) -> torch.dtype:
     if float32:
         return torch.float32
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     gains = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     allowed = torch.backends.cpu.get_cpu_capability() == "AVX512"  # not if ATEN_CPU_CAPABILITY=avx2 forbids it
     return torch.bfloat16 if gains and allowed else torch.float32

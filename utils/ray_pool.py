@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from utils.commandline import UserError
 from utils.provenance import differences, identity
-from utils.workers import DEATHS_PER_JOB, Runner
+from utils.workers import DEATHS_PER_JOB, START_PATIENCE, Runner
 
 LOOK_EVERY = 5  # seconds: for machines that have joined
 PATIENCE = 30  # seconds without a core to work on before that is said
 SIGN_EVERY = 5  # seconds: an actor that works answers at least that often
-# An actor hangs if it takes ten times as long as any answer did before, and a minute at least.
+# An actor hangs if it takes ten times as long as any answer did before, and a minute at least; its first answer may
+# take as long as a worker's.
 TIMES_AS_LONG, LEAST_PATIENCE = 10, 60
 MOST_STARTS = 24  # of an actor without success: two minutes, in which Ray finds out if its machine is gone
 
@@ -63,6 +64,7 @@ class _Actor:
     call: Any  # the one call that it has not answered, an ObjectRef; None if there is none
     called: float = field(default_factory=time.monotonic)  # when
     ready: bool = False  # it runs, and its machine is as this one; until then it gets no jobs
+    worked: bool = False  # its process has answered a call with jobs, so that nothing is left to be compiled
     jobs: dict[int, Any] = field(default_factory=dict)  # handed out and not yet finished
     fresh: list[tuple[int, Any]] = field(default_factory=list)  # of these, what its next call brings
     lost: list[int] = field(default_factory=list)  # the jobs that its last process died with
@@ -129,7 +131,9 @@ class RayPool:
                 if not actor.ready:
                     self._welcome(actor, answer, deaths)
                     continue
-                self._longest = max(self._longest, time.monotonic() - actor.called)
+                if actor.worked:
+                    self._longest = max(self._longest, time.monotonic() - actor.called)
+                actor.worked = True
                 for number, result in answer:
                     del actor.jobs[number]
                     yield number, result
@@ -170,7 +174,7 @@ class RayPool:
         patience = max(LEAST_PATIENCE, TIMES_AS_LONG * self._longest)
         for actor in self._actors:
             silence = time.monotonic() - actor.called
-            if actor.ready and actor.call is not None and silence > patience:
+            if actor.ready and actor.call is not None and silence > (patience if actor.worked else START_PATIENCE):
                 tqdm.write(f"an actor on node {actor.address} hangs: no answer for {silence:.0f} s", file=sys.stderr)
                 ray.kill(actor.handle, no_restart=False)
 
@@ -238,7 +242,8 @@ class RayPool:
         if actor.ready:
             lost = f"its {len(actor.jobs)} jobs are handed out again"
             tqdm.write(f"an actor on node {actor.address} died ({reason}); {lost}", file=sys.stderr)
-            actor.ready, actor.lost, actor.jobs, actor.fresh = False, list(actor.jobs), {}, []
+            actor.ready = actor.worked = False
+            actor.lost, actor.jobs, actor.fresh = list(actor.jobs), {}, []
             if runner_failed:
                 ray.kill(actor.handle, no_restart=False)  # its process lives, but its Runner has to begin anew
         elif runner_failed or (isinstance(error, RayActorError) and error.actor_init_failed):

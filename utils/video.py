@@ -2,15 +2,18 @@
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 
-from utils.commandline import UserError, output_file
+from utils.commandline import UserError, first_line, output_file
+from utils.files import UNFINISHED
 from utils.rollouts import Recorder
 
 VIDEO_FORMATS = (".gif", ".mp4")
@@ -31,7 +34,7 @@ class Film:
     def __init__(self, writer: Any, gif: bool):
         self.gif = gif
         self._writer = writer
-        self._added = 0
+        self._added = 0  # pictures, those that are left out among them
 
     def add(self, draw: Callable[[], np.ndarray]) -> None:
         """The next picture (H, W, 3) uint8, which is only drawn if it is kept."""
@@ -39,23 +42,34 @@ class Film:
             self._writer.append_data(draw())
         self._added += 1
 
+    def check(self, path: Path) -> None:
+        """Raises OSError if the file does not hold what was added: of a full disk at its end, ffmpeg says nothing."""
+        if not self.gif and self._added and imageio_ffmpeg.count_frames_and_secs(str(path))[0] != self._added:
+            raise OSError("pictures are missing at its end")
+
 
 @contextlib.contextmanager
 def open_film(path: Path, frames_per_second: int) -> Iterator[Film]:
-    """Begins a .gif (of every fourth picture, endless) or .mp4 (of all; sides are multiples of 8). Raises UserError if
-    the file cannot be written."""
+    """Begins a .gif (of every fourth picture, endless) or .mp4 (of all; sides are multiples of 8), which is put in its
+    place when it is whole. Raises UserError if the file cannot be written."""
     gif = path.suffix == ".gif"
     options: dict[str, Any] = (
         {"duration": 1000 * GIF_STRIDE / frames_per_second, "loop": 0}
         if gif
         else {"fps": frames_per_second, "codec": "libx264", "macro_block_size": 8}
     )
+    temporary = path.with_name(f".{path.stem}{UNFINISHED}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with imageio.get_writer(path, **options) as writer:
-            yield Film(writer, gif)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
+        with imageio.get_writer(temporary, **options) as writer:
+            film = Film(writer, gif)
+            yield film
+        film.check(temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # ffmpeg's are RuntimeErrors when it reads
+        raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class FilmRecorder(Recorder):

@@ -116,6 +116,7 @@ function listen() {
 
 function handleKey(event, down) {
   const key = event.key.replace(/^Arrow/, "").toLowerCase();
+  if (!down && held.has(key)) release(key); // wherever the focus is by now, and with Ctrl
   const atSlider = event.target === element("temperature") && event.key.startsWith("Arrow");
   if (atSlider || event.ctrlKey || event.metaKey || event.altKey) return;
   const commands = {
