@@ -10,7 +10,6 @@ again goes on where it stopped; with a larger --rollouts it adds the missing one
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
+from data.loaders import rollout_number
 from data.policies import POLICIES, exploration_noise  # noqa: E402
 from data.rollouts import PolicyRunner, Rollout, RolloutRecorder, save_rollout  # noqa: E402
 from envs.games import CARRACING, GAMES, Game, environment_kinds  # noqa: E402
@@ -174,7 +174,7 @@ def jobs_of(args: argparse.Namespace, game: Game, driver: Driver | None, numbers
 def existing_rollouts(rootdir: Path) -> dict[int, Path]:
     """The rollouts in a folder by number, whatever --threads they were made with."""
     paths = sorted(rootdir.glob("thread_*/rollout_*.npz"))
-    return {int(match[1]): path for path in paths if (match := re.fullmatch(r"rollout_(\d+)\.npz", path.name))}
+    return {number: path for path in paths if (number := rollout_number(path)) is not None}
 
 
 def claim(rootdir: Path, settings: dict[str, Any], present: dict[int, Path]) -> None:

@@ -73,10 +73,16 @@ def split_rollouts(files: list[Path]) -> tuple[list[Path], list[Path]]:
         file
         for group in generations.values()
         for place, file in enumerate(group)
-        if _number(file, place) % TEST_EVERY == TEST_EVERY - 1
+        if _position(file, place) % TEST_EVERY == TEST_EVERY - 1
     ] or files[-1:]
     held_out = set(test)
     return [file for file in files if file not in held_out], test
+
+
+def rollout_number(path: Path) -> int | None:
+    """The number of a rollout that data/generation_script.py has made, by its name; None for other files."""
+    match = re.fullmatch(r"rollout_(\d+)\.npz", path.name)
+    return int(match[1]) if match else None
 
 
 def name_rollouts(files: list[Path], dataset: Path) -> str:
@@ -276,10 +282,10 @@ def _is_latents(path: Path) -> bool:
     return path.parent.parent.name == "latents" and path.parent.name.endswith("_npz")
 
 
-def _number(path: Path, place: int) -> int:
+def _position(path: Path, place: int) -> int:
     """The number in a rollout's name, or its place among the others if it has another name."""
-    match = re.fullmatch(r"rollout_(\d+)\.npz", path.name)
-    return int(match[1]) if match else place
+    number = rollout_number(path)
+    return place if number is None else number
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from envs.errors import UserError
 from envs.games import Game
 
-LARGEST = 2**32 - 1  # what libraries take as a seed: the package cma no more, as NumPy's global generator
+LARGEST = 2**32 - 1  # as a seed, all libraries take that; NumPy's global generator, from which cma draws, no more
 
 
 def run_script(main: Callable[[], None]) -> None:

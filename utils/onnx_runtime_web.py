@@ -2,12 +2,12 @@
 
 import base64
 import hashlib
+import shutil
 import subprocess
 import tarfile
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from utils.commandline import UserError
 from utils.files import write_atomically
@@ -35,11 +35,7 @@ def install_runtime(folder: Path) -> None:
             for name in FILES:
                 member = package.extractfile(f"package/dist/{name}")
                 assert member is not None  # the digest says so
-                write_atomically(folder / name, partial(_copy, member))
-
-
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    target.write(source.read())
+                write_atomically(folder / name, partial(shutil.copyfileobj, member))
 
 
 def _download(folder: Path) -> Path:

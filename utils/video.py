@@ -44,7 +44,13 @@ class Film:
 
     def check(self, path: Path) -> None:
         """Raises OSError if the file does not hold what was added: of a full disk at its end, ffmpeg says nothing."""
-        if not self.gif and self._added and imageio_ffmpeg.count_frames_and_secs(str(path))[0] != self._added:
+        if self.gif or not self._added:
+            return
+        try:
+            kept, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
+        except RuntimeError as error:
+            raise OSError(first_line(error)) from error
+        if kept != self._added:
             raise OSError("pictures are missing at its end")
 
 
@@ -58,7 +64,7 @@ def open_film(path: Path, frames_per_second: int) -> Iterator[Film]:
         if gif
         else {"fps": frames_per_second, "codec": "libx264", "macro_block_size": 8}
     )
-    temporary = path.with_name(f".{path.stem}{UNFINISHED}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}{UNFINISHED}{path.suffix}")  # the suffix tells ffmpeg the format
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with imageio.get_writer(temporary, **options) as writer:
@@ -66,7 +72,7 @@ def open_film(path: Path, frames_per_second: int) -> Iterator[Film]:
             yield film
         film.check(temporary)
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # ffmpeg's are RuntimeErrors when it reads
+    except OSError as error:
         raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
