@@ -16,23 +16,22 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the script's own folder is there, not the project's
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
-from benchmarks import limits, ours, reference  # noqa: E402
-from benchmarks.table import Table, rate  # noqa: E402
-from data.loaders import load_rollout  # noqa: E402
-from data.policies import POLICIES  # noqa: E402
-from data.rollouts import PolicyRunner  # noqa: E402
-from envs import make_env  # noqa: E402
-from envs.games import CARRACING  # noqa: E402
-from models.mdrnn import MDRNN  # noqa: E402
-from models.vae import VAE  # noqa: E402
-from models.world_model import Weights, world_weights  # noqa: E402
-from utils.checkpoints import save_checkpoint  # noqa: E402
-from utils.commandline import ScriptParser, run_script  # noqa: E402
-from utils.precision import fast_dtype  # noqa: E402
-from utils.provenance import processor  # noqa: E402
+from benchmarks import limits, ours, reference
+from benchmarks.table import Table, rate
+from data.loaders import load_rollout
+from data.policies import POLICIES
+from data.rollouts import PolicyRunner
+from envs import make_env
+from envs.games import CARRACING
+from models.mdrnn import MDRNN
+from models.vae import VAE
+from models.world_model import Weights, world_weights
+from utils.checkpoints import save_checkpoint
+from utils.commandline import ScriptParser, run_script
+from utils.precision import fast_dtype
+from utils.provenance import processor
 
 
 def driving_rows(table: Table, weights: Weights) -> None:

@@ -22,22 +22,22 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
 from data.loaders import rollout_number
-from data.policies import POLICIES, exploration_noise  # noqa: E402
-from data.rollouts import PolicyRunner, Rollout, RolloutRecorder, save_rollout  # noqa: E402
-from envs.games import CARRACING, GAMES, Game, environment_kinds  # noqa: E402
-from models.controller import Controller  # noqa: E402
-from models.world_model import BATCH_MULTIPLE, Weights  # noqa: E402
-from utils.archives import DamagedFile, array_names  # noqa: E402
-from utils.commandline import ScriptParser, UserError, natural_float, natural_int, pick_kind, positive_int, run_script  # noqa: E402
-from utils.devices import add_device_argument, pick_device  # noqa: E402
-from utils.files import write_json  # noqa: E402
-from utils.locks import locked  # noqa: E402
-from utils.provenance import recorded  # noqa: E402
-from utils.ray_cluster import RayCluster, add_ray_argument, open_cluster  # noqa: E402
-from utils.rollouts import Episode, rollout_pool  # noqa: E402
-from utils.run_folder import fingerprint, load_controller, load_game, load_world_weights  # noqa: E402
-from utils.tracks import data_track  # noqa: E402
-from utils.workers import Pool, WorkerPool, cores  # noqa: E402
+from data.policies import POLICIES, exploration_noise
+from data.rollouts import PolicyRunner, Rollout, RolloutRecorder, save_rollout
+from envs.games import CARRACING, GAMES, Game, environment_kinds
+from models.controller import Controller
+from models.world_model import BATCH_MULTIPLE, Weights
+from utils.archives import DamagedFile, array_names
+from utils.commandline import ScriptParser, UserError, natural_float, natural_int, pick_kind, positive_int, run_script
+from utils.devices import add_device_argument, pick_device
+from utils.files import write_json
+from utils.locks import locked
+from utils.provenance import recorded
+from utils.ray_cluster import RayCluster, add_ray_argument, open_cluster
+from utils.rollouts import Episode, rollout_pool
+from utils.run_folder import fingerprint, load_controller, load_game, load_world_weights
+from utils.tracks import data_track
+from utils.workers import Pool, WorkerPool, cores
 
 CONTROLLER = "controller"  # the policy that is no noise
 NOISE = 0.3

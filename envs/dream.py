@@ -155,7 +155,7 @@ class DreamEnv(gymnasium.Env):
         weights: Weights,
         starts: Starts,
         decoder: Decoder,
-        settings: DreamSettings = DreamSettings(),  # noqa: B008 (it is frozen)
+        settings: DreamSettings = DreamSettings(),
         render_mode: str | None = None,
     ):
         sizes = weights.sizes

@@ -29,12 +29,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conftest import ROOT, heed_ctrl_c, launch, run  # noqa: E402
+from conftest import ROOT, heed_ctrl_c, launch, run
 
-from utils.checkpoints import load_checkpoint  # noqa: E402
-from utils.commandline import UserError  # noqa: E402
-from utils.files import write_json  # noqa: E402
-from utils.locks import LOCK  # noqa: E402
+from utils.checkpoints import load_checkpoint
+from utils.commandline import UserError
+from utils.files import write_json
+from utils.locks import LOCK
 
 STAGES = ("data", "vae", "mdrnn", "ctrl")
 KINDS = ("SIGKILL", "SIGTERM", "Ctrl-C", "SIGSTOP", "full disk", "truncated file", "flipped bit", "second command")

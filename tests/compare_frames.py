@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's own folder is there, not the project's
 
-from scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well  # noqa: E402
+from scripted_drivers import drive_away, drive_brownian, drive_randomly, drive_well
 
-from envs import make_env  # noqa: E402
-from utils.commandline import ScriptParser, positive_int, run_script  # noqa: E402
+from envs import make_env
+from utils.commandline import ScriptParser, positive_int, run_script
 
 PICTURE = Path(__file__).parent.parent / "docs/images/fast_vs_gymnasium.png"
 POLICIES = {"random": drive_randomly, "brownian": drive_brownian, "good": drive_well, "away": drive_away}

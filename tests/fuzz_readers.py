@@ -28,23 +28,23 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.loaders import load_rollout  # noqa: E402
-from data.rollouts import Rollout, pack_rollout  # noqa: E402
-from envs.dream import DreamSettings  # noqa: E402
-from evolution.cma import CmaEvolution  # noqa: E402
-from evolution.gradient import PolicyGradient  # noqa: E402
-from evolution.run import EvolutionRun  # noqa: E402
-from evolution.search import Search  # noqa: E402
-from evolution.standardised import InputSpread  # noqa: E402
-from models.controller import Controller  # noqa: E402
-from models.mdrnn import MDRNN  # noqa: E402
-from models.sizes import SIGNED, Sizes  # noqa: E402
-from models.vae import VAE  # noqa: E402
-from utils.archives import DamagedFile, read_arrays  # noqa: E402
-from utils.checkpoints import load_checkpoint, save_checkpoint  # noqa: E402
-from utils.commandline import UserError  # noqa: E402
-from utils.dreams import Dreams  # noqa: E402
-from utils.run_folder import load_controller, load_dreams  # noqa: E402
+from data.loaders import load_rollout
+from data.rollouts import Rollout, pack_rollout
+from envs.dream import DreamSettings
+from evolution.cma import CmaEvolution
+from evolution.gradient import PolicyGradient
+from evolution.run import EvolutionRun
+from evolution.search import Search
+from evolution.standardised import InputSpread
+from models.controller import Controller
+from models.mdrnn import MDRNN
+from models.sizes import SIGNED, Sizes
+from models.vae import VAE
+from utils.archives import DamagedFile, read_arrays
+from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.commandline import UserError
+from utils.dreams import Dreams
+from utils.run_folder import load_controller, load_dreams
 
 FORBIDDEN = ("os.system", "os.exec", "os.mkdir", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 LARGEST = 1 << 30  # bytes of memory

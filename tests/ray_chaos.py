@@ -24,7 +24,7 @@ from ray.cluster_utils import Cluster
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conftest import ROOT, children_of  # noqa: E402
+from conftest import ROOT, children_of
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}  # bytes; Ray takes no less than 75 MiB
 GAME = ["--pop-size", "4", "--n-samples", "4", "--eval-episodes", "8"]
