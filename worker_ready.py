@@ -9,7 +9,7 @@ from numba import njit
 
 
 @njit("int64(int64)")
-def _any_function(number):
+def _any_function(number: int) -> int:
     """To be ready to load and run compiled functions takes Numba longer than all else at a worker's start."""
     return number
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -31,7 +32,7 @@ SIZES = CARRACING.sizes
 LANE = MAX_ENVIRONMENTS
 
 
-def drive_random(game: Game, environment, steps: int) -> int:
+def drive_random(game: Game, environment: gymnasium.Env, steps: int) -> int:
     """Steps of the game's random driving, resets included."""
     environment.reset(seed=0)
     for action in POLICIES[game.policy](np.random.default_rng(0), game.sizes, steps):

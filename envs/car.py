@@ -25,18 +25,20 @@ BLOCKING_BRAKE, BRAKE_STEP = 0.9, 15  # the pressure from which on wheels stand 
 GRASS_FRICTION = FRICTION_LIMIT * 0.6
 STIFFNESS = 205000 * SIZE * SIZE  # of the tyres: force for each unit of speed between tyre and road
 
+Motion = tuple[float, tuple[float, float]]  # of a wheel: the speed of its motor, the force on it (x, y)
+
 # Box2D's functions are twice as fast as the methods and properties that call them.
 set_motor_speed, apply_force = _Box2D.b2RevoluteJoint___SetMotorSpeed, _Box2D.b2Body_ApplyForceToCenter
 
 
 @njit(cache=True)
-def sign(number):
+def sign(number: float) -> float:
     """-1, 0 or 1, and NaN of NaN. As NumPy's, it makes 0 of -0."""
     return 1.0 if number > 0 else -1.0 if number < 0 else 0.0 if number == 0 else number
 
 
 @njit(cache=True)
-def open_throttle(wheels, gas):
+def open_throttle(wheels: np.ndarray, gas: float) -> None:
     """The rear wheels' throttle follows the pedal."""
     gas = 0.0 if gas < 0 else 1.0 if gas > 1 else gas
     for number in (2, 3):
@@ -45,7 +47,9 @@ def open_throttle(wheels, gas):
 
 
 @njit(cache=True)
-def drive_wheel(hull, body, wheel, on_road, steering, brake):
+def drive_wheel(
+    hull: np.ndarray, body: np.ndarray, wheel: np.ndarray, on_road: bool, steering: float, brake: float
+) -> Motion:
     """One wheel for one step.
 
     Args:
@@ -56,7 +60,7 @@ def drive_wheel(hull, body, wheel, on_road, steering, brake):
         brake: pressure in [0, 1].
 
     Returns:
-        The speed of the motor in its joint, and the force that the road exerts on it (x, y).
+        The speed of the motor in its joint, in radians a second, and the force that the road exerts on it.
     """
     # In float32, as Box2D does.
     missing = steering - np.float64(body[ANGLE] - hull[ANGLE])
@@ -91,7 +95,9 @@ def drive_wheel(hull, body, wheel, on_road, steering, brake):
 
 
 @njit(cache=True)
-def drive_wheels(bodies, wheels, touching, steering, gas, brake):
+def drive_wheels(
+    bodies: tuple[np.ndarray, ...], wheels: np.ndarray, touching: np.ndarray, steering: float, gas: float, brake: float
+) -> tuple[Motion, Motion, Motion, Motion]:
     """All wheels for one step: what drive_wheel returns, of each.
 
     Args:

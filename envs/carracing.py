@@ -37,18 +37,18 @@ class TimeLimitedCarRacing(CarRacing):
     Takes the arguments of Gymnasium's CarRacing. Subclasses provide the frames in `_render`.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.observation_space = gymnasium.spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
         self._elapsed_steps = 0
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         """Starts an episode on a new track; returns the first frame, (64, 64, 3) uint8, and an empty dict."""
         result = super().reset(seed=seed, options=options)
         self._elapsed_steps = 0  # not before: CarRacing.reset takes one step without action
         return result
 
-    def step(self, action: np.ndarray | int):
+    def step(self, action: np.ndarray | int) -> tuple[Any, float, bool, bool, dict]:
         """Advances by 1/50 s with action (steering in [-1, 1], gas in [0, 1], brake in [0, 1]).
 
         Returns the frame, the reward, terminated (all tiles visited, or off the playfield: reward -100),
@@ -60,7 +60,7 @@ class TimeLimitedCarRacing(CarRacing):
         self._elapsed_steps += 1
         return frame, reward, terminated, truncated or self._elapsed_steps >= MAX_EPISODE_STEPS, info
 
-    def _advance(self, action: Any):
+    def _advance(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         """What `step` returns, without a limit of time. `reset` takes a first step without an action."""
         return super().step(action)
 
@@ -68,7 +68,7 @@ class TimeLimitedCarRacing(CarRacing):
 class GymnasiumCarRacing(TimeLimitedCarRacing):
     """Gymnasium's CarRacing with its own renderer, whose 96x96 frames are shrunk to 64x64."""
 
-    def _render(self, mode: str):
+    def _render(self, mode: str) -> Any:
         image = super()._render(mode)
         return shrink(image) if mode == "state_pixels" else image
 

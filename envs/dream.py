@@ -167,7 +167,7 @@ class DreamEnv(gymnasium.Env):
         self._dreams = DreamBatch(game, weights, starts, settings, 1)
         self._decoder = decoder.eval()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Begin the dream of a seed; without one, any."""
         super().reset(seed=seed)
         if seed is None:
@@ -179,7 +179,7 @@ class DreamEnv(gymnasium.Env):
             self._dreams.reset(0, seed)
         return self._decode(), {"latent": self.latent}
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         steps = self._dreams.step(1, torch.as_tensor(np.asarray(action, np.float32)).expand(padded(1), -1))
         reward = float(steps.rewards[0])
         terminal = float(self._dreams.terminal_logits[0].sigmoid())

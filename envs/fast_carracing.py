@@ -106,7 +106,7 @@ class FastCarRacing(TimeLimitedCarRacing):
             self._contacts = ContactCounter(self)
             self.world.contactListener = self._contacts
 
-    def _advance(self, action: Any):
+    def _advance(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         if action is None:
             self._take_over()
         if self._gymnasium_drives:
@@ -135,7 +135,7 @@ class FastCarRacing(TimeLimitedCarRacing):
             return reward, True, False, {"lap_finished": True}
         return reward, False, False, {}
 
-    def _render(self, mode: str):
+    def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
             return super()._render(mode)
         if self._gymnasium_drives:

@@ -106,7 +106,7 @@ def pack_palette(colours: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def set_corner(corners, i, x, y):
+def set_corner(corners: np.ndarray, i: int, x: float, y: float) -> None:
     """Sets corner i, in canvas coordinates, to the surface point x, y.
 
     Here y points up, as Gymnasium draws before it flips the surface. pygame truncates points to whole pixels: so does
@@ -117,14 +117,14 @@ def set_corner(corners, i, x, y):
 
 
 @njit(cache=True)
-def widen(spans, row, x):
+def widen(spans: np.ndarray, row: int, x: float) -> None:
     """Makes the span of a row reach x."""
     spans[row, 0] = min(spans[row, 0], x)
     spans[row, 1] = max(spans[row, 1], x)
 
 
 @njit(cache=True)
-def fill_convex(canvas, spans, corners, colour):
+def fill_convex(canvas: np.ndarray, spans: np.ndarray, corners: np.ndarray, colour: np.integer) -> None:
     """Fills a convex polygon.
 
     Args:
@@ -165,14 +165,25 @@ def fill_convex(canvas, spans, corners, colour):
 
 
 @njit(cache=True)
-def place(corners, i, x, y, state, cos, sin):
+def place(corners: np.ndarray, i: int, x: float, y: float, state: np.ndarray, cos: float, sin: float) -> None:
     """Sets corner i from a point of the world; cos and sin are those of the hull's angle, times the zoom."""
     x, y = x - state[HULL_X], y - state[HULL_Y]
     set_corner(corners, i, WINDOW_W / 2 + cos * x + sin * y, WINDOW_H / 4 + cos * y - sin * x)
 
 
 @njit(cache=True)
-def draw_square(canvas, spans, corners, state, cos, sin, x, y, size, colour):
+def draw_square(
+    canvas: np.ndarray,
+    spans: np.ndarray,
+    corners: np.ndarray,
+    state: np.ndarray,
+    cos: float,
+    sin: float,
+    x: float,
+    y: float,
+    size: float,
+    colour: np.integer,
+) -> None:
     """Draws a square of the world whose lowest x and y these are."""
     for i in range(4):
         place(corners, i, x + size if i == 1 or i == 2 else x, y + size if i >= 2 else y, state, cos, sin)
@@ -180,7 +191,7 @@ def draw_square(canvas, spans, corners, state, cos, sin, x, y, size, colour):
 
 
 @njit(cache=True)
-def draw_ground(canvas, spans, corners, state, zoom):
+def draw_ground(canvas: np.ndarray, spans: np.ndarray, corners: np.ndarray, state: np.ndarray, zoom: float) -> None:
     """Draws the playfield and those of its grass patches that can be seen."""
     cos, sin = zoom * math.cos(state[HULL_ANGLE]), zoom * math.sin(state[HULL_ANGLE])
     hull_x, hull_y = state[HULL_X], state[HULL_Y]
@@ -202,7 +213,16 @@ def draw_ground(canvas, spans, corners, state, zoom):
 
 
 @njit(cache=True)
-def draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_colours):
+def draw_road(
+    canvas: np.ndarray,
+    spans: np.ndarray,
+    corners: np.ndarray,
+    state: np.ndarray,
+    zoom: float,
+    quads: np.ndarray,
+    tile_of_quad: np.ndarray,
+    tile_colours: np.ndarray,
+) -> None:
     """Draws those tiles and kerbs that can be seen, in the track's order."""
     cos, sin = zoom * math.cos(state[HULL_ANGLE]), zoom * math.sin(state[HULL_ANGLE])
     # A circle round the view: its centre lies ahead of the hull.
@@ -229,7 +249,7 @@ def draw_road(canvas, spans, corners, state, zoom, quads, tile_of_quad, tile_col
 
 
 @njit(cache=True)
-def draw_car(canvas, spans, corners, state, zoom):
+def draw_car(canvas: np.ndarray, spans: np.ndarray, corners: np.ndarray, state: np.ndarray, zoom: float) -> None:
     """Draws wheels and hull. The camera turns with the hull, so only the wheels' own angles matter."""
     for w in range(4):
         cos, sin = zoom * math.cos(state[WHEEL_ANGLE + w]), zoom * math.sin(state[WHEEL_ANGLE + w])
@@ -261,7 +281,7 @@ def draw_car(canvas, spans, corners, state, zoom):
 
 
 @njit(cache=True)
-def write_pixel(frame, y, x, total):
+def write_pixel(frame: np.ndarray, y: int, x: int, total: int) -> None:
     """Writes a weighted sum of packed colours as one pixel of the frame, rounded to the nearest grey level."""
     total += HALF_LEVEL
     frame[y, x, 0] = total >> LEVEL_BITS
@@ -270,7 +290,7 @@ def write_pixel(frame, y, x, total):
 
 
 @njit(cache=True)
-def sum_cell(words, pair_sums, y, x):
+def sum_cell(words: np.ndarray, pair_sums: np.ndarray, y: int, x: int) -> int:
     """Adds up the packed colours of a cell's samples, two at a time: one above the other."""
     pairs = np.int64(words[2 * y, x]) | np.int64(words[2 * y + 1, x]) << 4
     return (
@@ -279,7 +299,7 @@ def sum_cell(words, pair_sums, y, x):
 
 
 @njit(cache=True)
-def average(canvas, pair_sums):
+def average(canvas: np.ndarray, pair_sums: np.ndarray) -> np.ndarray:
     """Shrinks the canvas to a new (64, 64, 3) uint8 frame with a black panel. pair_sums: see pack_palette.
 
     A block of 3x3 cells becomes 2x2 pixels: each is a whole corner cell, half of two others, a quarter of the middle.
@@ -327,7 +347,7 @@ def average(canvas, pair_sums):
 
 
 @njit(cache=True)
-def covered(pixel, begin, end, cell_size):
+def covered(pixel: int, begin: float, end: float, cell_size: float) -> float:
     """How much of a frame pixel lies between two edges, along one axis, in surface pixels; a number in [0, 1]."""
     whole = pixel // 2 * 3 + (0 if pixel % 2 == 0 else 2)  # the cell that belongs to this pixel alone
     shared = pixel // 2 * 3 + 1
@@ -337,7 +357,9 @@ def covered(pixel, begin, end, cell_size):
 
 
 @njit(cache=True)
-def draw_bar(frame, x1, y1, x2, y2, colour, pair_sums):
+def draw_bar(
+    frame: np.ndarray, x1: float, y1: float, x2: float, y2: float, colour: np.integer, pair_sums: np.ndarray
+) -> None:
     """Draws an upright rectangle between two opposite corners, in surface coordinates, border pixels included."""
     left, right = math.trunc(min(x1, x2)), math.trunc(max(x1, x2)) + 1
     top, bottom = math.trunc(min(y1, y2)), math.trunc(max(y1, y2)) + 1
@@ -356,7 +378,7 @@ def draw_bar(frame, x1, y1, x2, y2, colour, pair_sums):
 
 
 @njit(cache=True)
-def draw_indicators(frame, state, pair_sums):
+def draw_indicators(frame: np.ndarray, state: np.ndarray, pair_sums: np.ndarray) -> None:
     """Draws the bars of the panel: speed, four ABS sensors, steering, gyroscope."""
     s, h = WINDOW_W / 40, WINDOW_H / 40
     for bar in range(5):
@@ -376,7 +398,7 @@ def draw_indicators(frame, state, pair_sums):
 
 
 @njit(cache=True)
-def paste_score(frame, score_images, score):
+def paste_score(frame: np.ndarray, score_images: np.ndarray, score: float) -> None:
     """Writes the score into the frame. score_images: see fast_carracing.score_images."""
     number = round(score)
     index = min(max(number, LOWEST_SCORE), HIGHEST_SCORE) - LOWEST_SCORE
@@ -389,7 +411,9 @@ def paste_score(frame, score_images, score):
 
 
 @njit(cache=True)
-def gather_state(bodies, phases, omegas, time, reward):
+def gather_state(
+    bodies: tuple[np.ndarray, ...], phases: np.ndarray, omegas: np.ndarray, time: float, reward: float
+) -> np.ndarray:
     """Makes the vector `state`, from the arguments of draw_frame."""
     state = np.empty(STATE_SIZE)
     hull = bodies[0]
@@ -405,7 +429,18 @@ def gather_state(bodies, phases, omegas, time, reward):
 
 
 @njit(cache=True)
-def draw_frame(bodies, phases, omegas, time, reward, quads, tile_of_quad, tile_colours, pair_sums, score_images):
+def draw_frame(
+    bodies: tuple[np.ndarray, ...],
+    phases: np.ndarray,
+    omegas: np.ndarray,
+    time: float,
+    reward: float,
+    quads: np.ndarray,
+    tile_of_quad: np.ndarray,
+    tile_colours: np.ndarray,
+    pair_sums: np.ndarray,
+    score_images: np.ndarray,
+) -> np.ndarray:
     """Draws one frame.
 
     Args:

@@ -47,7 +47,7 @@ class TakeCover(gymnasium.Env):
         self._buttons: list[list[bool]] = []  # of every step of the episode
         self._screen: np.ndarray = np.zeros(0)
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """Starts an episode; returns the first frame, (64, 64, 3) uint8, and an empty dict."""
         super().reset(seed=seed)
         self._seed = int(self.np_random.integers(1 << 32))
@@ -56,7 +56,7 @@ class TakeCover(gymnasium.Env):
         self._look()
         return shrink(self._screen), {}
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         """Advances by 1/35 s with the action (1,); returns the frame, the reward 1, terminated, truncated and an
         empty dict. The frame after the player's death is the last one before it. Raises UserError if the action is not
         finite."""

@@ -4,6 +4,8 @@ The arithmetic stays float32. Matrices of a million numbers and more, which are 
 Take Cover's M, are rounded to few bits; everything else to half precision.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -69,7 +71,7 @@ class Packed(nn.Module):
         self._names = list(dict(model.named_parameters()))
         self.weights = nn.ModuleList(pack(weight.detach()) for weight in model.parameters())
 
-    def forward(self, *inputs: Tensor):
+    def forward(self, *inputs: Tensor) -> Any:
         weights = {name: weight() for name, weight in zip(self._names, self.weights, strict=True)}
         return functional_call(self._model[0], weights, inputs)
 
