@@ -180,6 +180,7 @@ class DreamEnv(gymnasium.Env):
         return self._decode(), {"latent": self.latent}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Take the action (A,): M's next latent is drawn. Raises UserError if the action is not finite."""
         steps = self._dreams.step(1, torch.as_tensor(np.asarray(action, np.float32)).expand(padded(1), -1))
         reward = float(steps.rewards[0])
         terminal = float(self._dreams.terminal_logits[0].sigmoid())
